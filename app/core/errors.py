@@ -1,0 +1,88 @@
+"""Everything that Arqive itself raises: one root, a stable `code` each, and no word about HTTP.
+
+The codes appear in problem documents and in the `error.code` of a task; clients branch on them, so they never change.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing that is wrong with one field.
+
+    Attributes:
+        field: Dotted path from the top of the body or the name of the query parameter, such as `payload.to`.
+        message: What is wrong, for a person.
+    """
+
+    field: str
+    message: str
+
+
+class ArqiveError(Exception):
+    """The root. `str(error)` is a sentence that may be shown to a client."""
+
+    code: ClassVar[str] = "internal_error"
+
+
+class Invalid(ArqiveError):  # noqa: N818 - named for what the input is
+    """The request is well-formed but says something that cannot be accepted; carries every bad field."""
+
+    code = "invalid"
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(f"{error.field}: {error.message}" for error in self.errors))
+
+
+class TaskNotFound(ArqiveError):  # noqa: N818 - a fact about the task
+    """No task has this id."""
+
+    code = "task_not_found"
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"There is no task with the id {task_id[:64]!r}.")
+
+
+class WrongState(ArqiveError):  # noqa: N818 - a fact about the task
+    """The task is in a state from which the transition asked for does not start."""
+
+    code = "wrong_state"
+
+    def __init__(self, *, verb: str, status: str, needed: Sequence[str]) -> None:
+        self.status = status
+        super().__init__(f"Cannot {verb} a task that is {status}; it must be {' or '.join(needed)}.")
+
+
+class StoreUnavailable(ArqiveError):  # noqa: N818 - a fact about the store
+    """MongoDB did not answer, or answered that it cannot serve now. Nothing is promised about the write."""
+
+    code = "store_unavailable"
+
+
+class QueueUnavailable(ArqiveError):  # noqa: N818 - a fact about the queue
+    """Redis did not answer in time. The truth is in MongoDB: what is missing here is caught up later."""
+
+    code = "queue_unavailable"
+
+
+class TaskTypeError(ArqiveError):
+    """A task type is registered wrongly: a bad name, a name taken, a handler of the wrong shape."""
+
+    code = "bad_task_type"
+
+
+class TaskModuleError(ArqiveError):
+    """A module named in TASK_MODULES cannot be imported."""
+
+    code = "bad_task_module"
+
+
+class UnusableResult(ArqiveError):  # noqa: N818 - a fact about the result
+    """What a handler returned cannot be kept: not JSON, or too large. `code` says which."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code  # type: ignore[misc]
+        super().__init__(message)

@@ -1,0 +1,46 @@
+"""Identifiers, each a type of its own so that one is never passed for another."""
+
+import os
+import re
+import secrets
+import socket
+from typing import NewType
+
+from app.core.errors import TaskNotFound
+
+TaskId = NewType("TaskId", str)
+"""24 lower-case hex digits: the hex form of the document's `_id`."""
+
+LeaseToken = NewType("LeaseToken", str)
+"""Names one lease; shared by the tasks that one claim took, and never used again."""
+
+WorkerId = NewType("WorkerId", str)
+"""Names one worker process from its start to its end."""
+
+_TASK_ID = re.compile(r"[0-9a-f]{24}")
+
+
+def parse_task_id(text: str) -> TaskId:
+    """Read a task id as a client wrote it; upper-case hex digits are accepted.
+
+    Raises:
+        TaskNotFound: no task can have this id.
+    """
+    lowered = text.lower()
+    if not _TASK_ID.fullmatch(lowered):
+        raise TaskNotFound(text)
+    return TaskId(lowered)
+
+
+def new_lease_token() -> LeaseToken:
+    """A token that no other lease has had: 96 random bits as 16 URL-safe characters."""
+    return LeaseToken(secrets.token_urlsafe(12))
+
+
+def new_worker_id() -> WorkerId:
+    """Host and process id for people, 32 random bits for uniqueness.
+
+    Random because container restarts reuse both host names and process ids, and a name that comes back hides what
+    its earlier bearer left behind.
+    """
+    return WorkerId(f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")

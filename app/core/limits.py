@@ -1,0 +1,24 @@
+"""The bounds of what is accepted and kept. Settings narrow some of them; nothing widens them."""
+
+from datetime import timedelta
+
+MAX_NAME = 100  # characters of a type, a queue or a tag
+MAX_TAGS = 20
+MAX_PRIORITY = 9
+MAX_ATTEMPTS = 1_000
+MAX_TIMEOUT = timedelta(days=1)
+MAX_DELAY = timedelta(days=366)  # how far ahead run_at, delay and start_before may lie
+MAX_BACKOFF = timedelta(days=7)
+MAX_BACKOFF_FACTOR = 100.0
+MAX_BULK = 1_000  # tasks in one POST /tasks/bulk
+MAX_PAGE = 500  # tasks in one page
+MAX_WAIT_S = 60.0  # GET /tasks/{id}?wait
+
+MAX_HISTORY = 20  # attempts kept in a document, the newest
+MAX_LOG_LINES = 100  # lines of ctx.log kept, the newest
+MAX_LOG_LINE = 1_000  # characters
+MAX_PROGRESS_MESSAGE = 500  # characters
+MAX_ERROR_MESSAGE = 1_000  # characters
+MAX_TRACEBACK = 8_000  # characters, the end of it
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$"

@@ -1,0 +1,197 @@
+"""The models that web and worker share: a task as it is submitted, and a task as it is read.
+
+Durations are seconds and moments are RFC 3339 in UTC, as on the wire. The stored shape is `app.store.documents`.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
+
+from app.core import limits
+from app.core.backoff import Backoff
+from app.core.outcomes import AttemptOutcome
+from app.core.states import Status
+from app.store.documents import BackoffDocument, TaskDocument
+
+
+def _utc_milliseconds(moment: datetime) -> datetime:
+    moment = moment.astimezone(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_utc_milliseconds)]
+"""An RFC 3339 moment with an offset; kept in UTC with millisecond precision."""
+
+Name = Annotated[str, StringConstraints(pattern=limits.NAME_PATTERN, max_length=limits.MAX_NAME)]
+"""A type, queue or tag: letters, digits and `_ . : -`, starting with a letter or digit."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class BackoffModel(_Strict):
+    """Delay before the next attempt: min(max, base * factor^(attempt-1)) seconds, a random part of it with jitter."""
+
+    base: float = Field(
+        2.0, ge=0, le=limits.MAX_BACKOFF.total_seconds(), description="Seconds after the first attempt."
+    )
+    max: float = Field(600.0, ge=0, le=limits.MAX_BACKOFF.total_seconds(), description="Seconds; no delay is longer.")
+    factor: float = Field(2.0, ge=1, le=limits.MAX_BACKOFF_FACTOR, description="Growth with each further attempt.")
+    jitter: bool = Field(default=True, description="Whether to wait a random part of the delay.")
+
+    @classmethod
+    def from_backoff(cls, backoff: Backoff) -> Self:
+        """The wire form of a type's default."""
+        return cls(
+            base=backoff.base.total_seconds(),
+            max=backoff.max.total_seconds(),
+            factor=backoff.factor,
+            jitter=backoff.jitter,
+        )
+
+    def to_document(self) -> BackoffDocument:
+        """The stored form."""
+        return {"base_s": self.base, "max_s": self.max, "factor": self.factor, "jitter": self.jitter}
+
+
+def backoff_of(document: TaskDocument) -> Backoff:
+    """The backoff that a stored task was accepted with."""
+    stored = document["backoff"]
+    return Backoff(
+        base=timedelta(seconds=stored["base_s"]),
+        max=timedelta(seconds=stored["max_s"]),
+        factor=stored["factor"],
+        jitter=stored["jitter"],
+    )
+
+
+class Submission(_Strict):
+    """A task as a client submits it. What is left out takes the default of the type."""
+
+    type: str = Field(min_length=1, max_length=limits.MAX_NAME, description="A registered type; see GET /types.")
+    payload: dict[str, JsonValue] = Field(
+        default_factory=dict, description="What the handler gets; checked by the type."
+    )
+    queue: Name = Field("default", description="The line it waits in.")
+    priority: int = Field(0, ge=0, le=limits.MAX_PRIORITY, strict=True, description="0..9, higher first.")
+    run_at: Moment | None = Field(None, description="Not before this moment.")
+    delay: float | None = Field(
+        None, ge=0, le=limits.MAX_DELAY.total_seconds(), description="Not before this many seconds from now."
+    )
+    max_attempts: int | None = Field(None, ge=1, le=limits.MAX_ATTEMPTS, strict=True, description="How often to try.")
+    timeout: float | None = Field(
+        None, gt=0, le=limits.MAX_TIMEOUT.total_seconds(), description="Seconds that one attempt may take."
+    )
+    backoff: BackoffModel | None = Field(None, description="Delay between attempts.")
+    start_before: Moment | None = Field(None, description="Fail the task as expired if an attempt cannot start before.")
+    tags: tuple[Name, ...] = Field((), max_length=limits.MAX_TAGS, description="Labels to filter by.")
+
+    @model_validator(mode="after")
+    def _one_time(self) -> Self:
+        if self.run_at is not None and self.delay is not None:
+            raise ValueError("give run_at or delay, not both")
+        return self
+
+
+class Lease(BaseModel):
+    """Who runs the task, and until when unless renewed."""
+
+    worker: str
+    until: datetime
+
+
+class TaskError(BaseModel):
+    """Why an attempt failed. `code` is stable; `message` is for people."""
+
+    code: str
+    message: str
+    traceback: str | None = None
+
+
+class Progress(BaseModel):
+    """What the handler last reported."""
+
+    value: float = Field(ge=0, le=1)
+    message: str
+    at: datetime
+
+
+class LogLine(BaseModel):
+    """One line that the handler logged."""
+
+    at: datetime
+    attempt: int
+    message: str
+
+
+class Attempt(BaseModel):
+    """One attempt that has ended."""
+
+    round: int
+    attempt: int
+    worker: str
+    started_at: datetime
+    finished_at: datetime
+    outcome: AttemptOutcome
+    error: TaskError | None = None
+
+
+class Task(BaseModel):
+    """A task as the API shows it."""
+
+    id: str = Field(description="24 hexadecimal digits.")
+    type: str
+    queue: str
+    priority: int
+    payload: JsonValue
+    tags: list[str]
+    status: Status
+    run_at: datetime = Field(description="When it may start, or when the next attempt may.")
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None = Field(description="When the current or last attempt started.")
+    finished_at: datetime | None = Field(description="When it became completed, failed or cancelled.")
+    max_attempts: int
+    timeout: float = Field(description="Seconds that one attempt may take.")
+    backoff: BackoffModel
+    attempt: int = Field(description="The current or last attempt of this round; 0 before the first.")
+    losses: int = Field(description="How many attempts ended because their worker was lost.")
+    round: int = Field(description="Counts from 1; each retry asked for by a client starts another.")
+    lease: Lease | None
+    result: JsonValue = Field(description="What the handler returned.")
+    error: TaskError | None = Field(description="Why the last attempt failed.")
+    progress: Progress | None
+    log: list[LogLine] = Field(description=f"The last {limits.MAX_LOG_LINES} lines that the handler logged.")
+    history: list[Attempt] = Field(description=f"The last {limits.MAX_HISTORY} attempts that have ended.")
+    cancel_requested_at: datetime | None
+    start_before: datetime | None
+    expire_at: datetime | None = Field(description="When the finished task will be removed.")
+
+    @classmethod
+    def from_document(cls, document: TaskDocument) -> Self:
+        """The public form; the lease token stays inside."""
+        stored = document["backoff"]
+        return cls.model_validate(
+            {
+                **document,
+                "id": str(document["_id"]),
+                "timeout": document["timeout_s"],
+                "backoff": {
+                    "base": stored["base_s"],
+                    "max": stored["max_s"],
+                    "factor": stored["factor"],
+                    "jitter": stored["jitter"],
+                },
+            }
+        )

@@ -1,0 +1,1 @@
+"""Redis and arq, the bell. Nothing outside this package names either."""

@@ -1,0 +1,115 @@
+"""What a handler gets to work with."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aiohttp
+
+from app.core import limits
+from app.core.clock import utc_now
+from app.core.ids import TaskId
+from app.store.documents import LogDocument, ProgressDocument
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAccess:
+    """The HTTP client that the handlers of one worker share.
+
+    Attributes:
+        session: Connections are pooled in it; it follows no cookies.
+        allow_private: Whether `http.request` may call loopback and private addresses.
+    """
+
+    session: aiohttp.ClientSession
+    allow_private: bool
+
+
+class Context:
+    """One attempt, as its handler sees it. Safe to use from a handler's thread.
+
+    Attributes:
+        task_id: The same in every attempt: a key to be idempotent with.
+        attempt: This attempt's number in the round, from 1.
+        type: The task's type.
+        queue: The task's queue.
+        http: The worker's shared HTTP client.
+    """
+
+    def __init__(self, *, task_id: TaskId, attempt: int, type: str, queue: str, http: HttpAccess) -> None:  # noqa: A002
+        self.task_id = task_id
+        self.attempt = attempt
+        self.type = type
+        self.queue = queue
+        self.http = http
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._progress: ProgressDocument | None = None
+        self._lines: deque[LogDocument] = deque(maxlen=limits.MAX_LOG_LINES)
+        self._on_report: Callable[[], None] | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The worker's shared HTTP session."""
+        return self.http.session
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the attempt should stop: a cancel, its timeout or a shutdown.
+
+        A coroutine is interrupted anyway; a handler in a thread has to look.
+        """
+        return self._stopping.is_set()
+
+    def progress(self, value: float, message: str = "") -> None:
+        """Report how far the attempt is; readers see it within about a second.
+
+        Args:
+            value: 0 to 1.
+            message: For people; cut at 500 characters.
+
+        Raises:
+            ValueError: `value` is not between 0 and 1.
+        """
+        if not 0 <= value <= 1:
+            raise ValueError(f"progress must be between 0 and 1, not {value!r}")
+        report: ProgressDocument = {
+            "value": float(value),
+            "message": message[: limits.MAX_PROGRESS_MESSAGE],
+            "at": utc_now(),
+        }
+        with self._lock:
+            self._progress = report
+        self._report()
+
+    def log(self, message: str) -> None:
+        """Keep a line with the task; the last 100 are kept, each cut at 1,000 characters."""
+        line: LogDocument = {
+            "at": utc_now(),
+            "attempt": self.attempt,
+            "message": str(message)[: limits.MAX_LOG_LINE],
+        }
+        with self._lock:
+            self._lines.append(line)
+        self._report()
+
+    def _report(self) -> None:
+        if self._on_report is not None:
+            self._on_report()
+
+    def on_report(self, callback: Callable[[], None]) -> None:
+        """For the worker: call this, in any thread, when there is something to `take`."""
+        self._on_report = callback
+
+    def stop(self) -> None:
+        """For the worker: make `cancelled` true."""
+        self._stopping.set()
+
+    def take(self) -> tuple[ProgressDocument | None, list[LogDocument]]:
+        """For the worker: what was reported since the last call; the progress is None when it did not change."""
+        with self._lock:
+            progress, self._progress = self._progress, None
+            lines = list(self._lines)
+            self._lines.clear()
+        return progress, lines

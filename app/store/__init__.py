@@ -1,0 +1,1 @@
+"""MongoDB, the truth. Only mongo.py names Motor."""

@@ -1,0 +1,96 @@
+"""The shape of what is stored in `tasks`. Moments are aware UTC datetimes; durations are float seconds (`*_s`)."""
+
+from datetime import datetime
+from typing import Any, TypedDict
+
+from bson import ObjectId
+
+
+class BackoffDocument(TypedDict):
+    """See `app.core.backoff.Backoff`."""
+
+    base_s: float
+    max_s: float
+    factor: float
+    jitter: bool
+
+
+class LeaseDocument(TypedDict):
+    """A worker's right to run the task until `until`; `token` fences every write of the attempt."""
+
+    token: str
+    worker: str
+    until: datetime
+
+
+class ErrorDocument(TypedDict):
+    """Why an attempt failed; `code` is an `ErrorCode`."""
+
+    code: str
+    message: str
+    traceback: str | None
+
+
+class ProgressDocument(TypedDict):
+    """What the handler last reported; `value` is 0..1."""
+
+    value: float
+    message: str
+    at: datetime
+
+
+class LogDocument(TypedDict):
+    """One line of `ctx.log`."""
+
+    at: datetime
+    attempt: int
+    message: str
+
+
+class AttemptDocument(TypedDict):
+    """One attempt that has ended; `outcome` is an `AttemptOutcome`."""
+
+    round: int
+    attempt: int
+    worker: str
+    started_at: datetime
+    finished_at: datetime
+    outcome: str
+    error: ErrorDocument | None
+
+
+class TaskDocument(TypedDict):
+    """One task.
+
+    `attempt` is the number of the current or last attempt in this round (0 before the first); `round` counts from 1 and
+    grows by every retry that a client asks for. `lease` is null unless the status is running. `expire_at` is set when
+    the status becomes terminal; a TTL index then removes the document.
+    """
+
+    _id: ObjectId
+    type: str
+    queue: str
+    priority: int
+    payload: Any
+    tags: list[str]
+    status: str
+    run_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    max_attempts: int
+    timeout_s: float
+    backoff: BackoffDocument
+    attempt: int
+    losses: int
+    round: int
+    lease: LeaseDocument | None
+    result: Any
+    error: ErrorDocument | None
+    progress: ProgressDocument | None
+    log: list[LogDocument]
+    history: list[AttemptDocument]
+    cancel_requested_at: datetime | None
+    start_before: datetime | None
+    expire_at: datetime | None

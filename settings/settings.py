@@ -1,0 +1,111 @@
+"""Every setting: name, unit, bound and meaning in one class. docs/settings.md is generated from it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$", max_length=100)]
+ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*$")]
+
+
+class SettingsError(Exception):
+    """A setting is bad. `str(error)` is one line that names the variable."""
+
+
+class Settings(BaseSettings):
+    """Read from environment variables of the same names in upper case."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
+
+    mongo_url: SecretStr = Field(
+        SecretStr("mongodb://localhost:27017"), description="MongoDB connection string; may carry a password."
+    )
+    mongo_database: str = Field("arqive", min_length=1, max_length=63, description="MongoDB database name.")
+    redis_url: SecretStr = Field(
+        SecretStr("redis://localhost:6379/0"), description="Redis connection string; may carry a password."
+    )
+    host: str = Field("0.0.0.0", min_length=1, description="Address that web and the worker's probes listen on.")
+    port: int = Field(4000, ge=0, le=65535, description="Port of the REST API; 0 takes a free one.")
+    health_port: int = Field(4001, ge=0, le=65535, description="Port of a worker's own probes; 0 is off.")
+    queues: Annotated[tuple[QueueName, ...], NoDecode] = Field(
+        ("default",), min_length=1, description="Queues that a worker serves, in order of preference."
+    )
+    concurrency: int = Field(100, ge=1, le=10_000, description="Tasks that one worker runs at the same time.")
+    task_modules: Annotated[tuple[ModuleName, ...], NoDecode] = Field(
+        (), description="Python modules whose @task functions are loaded by web and worker."
+    )
+    lease_seconds: float = Field(
+        10.0, ge=1, le=3600, description="Seconds after which a silent worker's tasks run elsewhere."
+    )
+    max_losses: int = Field(
+        3, ge=1, le=100, description="Workers that a task may take down with it before it is failed as lost."
+    )
+    shutdown_grace_seconds: float = Field(
+        25.0, ge=0, le=86_400, description="Seconds that running handlers get to finish after SIGTERM."
+    )
+    retention_days: float = Field(
+        7.0, ge=0, le=36_500, description="Days that a finished task is kept; 0 keeps it for ever."
+    )
+    max_body_bytes: int = Field(
+        1_048_576, ge=1_024, le=15_000_000, description="Bytes of the largest request body that is accepted."
+    )
+    max_result_bytes: int = Field(
+        1_048_576,
+        ge=1_024,
+        le=8_000_000,
+        description="Bytes of the largest handler result that is kept, as JSON.",
+    )
+    http_allow_private: bool = Field(
+        default=False, description="Whether http.request may call loopback and private addresses."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe level that is logged."
+    )
+    log_format: Literal["json", "console"] = Field("json", description="One JSON object a line, or lines for people.")
+
+    @field_validator("queues", "task_modules", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """Accept `a, b` from the environment; empty parts are dropped."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("queues")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("a queue is named twice")
+        return value
+
+    @field_validator("mongo_url")
+    @classmethod
+    def _mongo_scheme(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("mongodb://", "mongodb+srv://")):
+            raise ValueError("must start with mongodb:// or mongodb+srv://")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment; `overrides` win over it.
+
+    Raises:
+        SettingsError: a value is bad; one line that names every bad variable and never shows a secret.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        parts = []
+        for item in error.errors(include_url=False):
+            name = str(item["loc"][0]).upper()
+            shown = "" if name in {"MONGO_URL", "REDIS_URL"} else f" (got {item['input']!r})"
+            parts.append(f"{name}: {item['msg'].removeprefix('Value error, ')}{shown}")
+        raise SettingsError("; ".join(parts)) from error
