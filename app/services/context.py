@@ -15,15 +15,15 @@ from app.store.documents import LogDocument, ProgressDocument
 
 @dataclass(frozen=True, slots=True)
 class HttpAccess:
-    """The HTTP client that the handlers of one worker share.
+    """The HTTP clients that the handlers of one worker share.
 
     Attributes:
-        session: Connections are pooled in it; it follows no cookies.
-        allow_private: Whether `http.request` may call loopback and private addresses.
+        session: For handlers' own calls, to anywhere; connections are pooled, cookies are not kept.
+        guarded: For calls whose address a client chose; refuses what `HTTP_ALLOW_PRIVATE` does not allow.
     """
 
     session: aiohttp.ClientSession
-    allow_private: bool
+    guarded: aiohttp.ClientSession
 
 
 class Context:
@@ -34,7 +34,7 @@ class Context:
         attempt: This attempt's number in the round, from 1.
         type: The task's type.
         queue: The task's queue.
-        http: The worker's shared HTTP client.
+        http: The worker's shared HTTP clients.
     """
 
     def __init__(self, *, task_id: TaskId, attempt: int, type: str, queue: str, http: HttpAccess) -> None:  # noqa: A002
