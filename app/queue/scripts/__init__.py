@@ -1,0 +1,90 @@
+"""The Lua scripts, each beside its typed stub. Redis runs each as one atomic step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from arq.connections import ArqRedis
+
+from app.core.ids import LeaseToken, TaskId
+from app.queue import keys
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What one claim took.
+
+    Attributes:
+        now_ms: Redis' clock.
+        next_due_ms: When the earliest deferred id is due, or None.
+        task_ids: The ids, each under the lease that was asked for.
+    """
+
+    now_ms: int
+    next_due_ms: int | None
+    task_ids: tuple[TaskId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of a lease in Redis; with a `due_ms` the id goes back to its queue, without it leaves Redis."""
+
+    task_id: TaskId
+    token: LeaseToken
+    priority: int = 0
+    due_ms: int | None = None
+
+
+class Scripts:
+    """The scripts, loaded once for one connection pool."""
+
+    JOB_TTL_MS = 86_400_000
+
+    def __init__(self, redis: ArqRedis) -> None:
+        self._claim = redis.register_script(_source("claim.lua"))
+        self._settle = redis.register_script(_source("settle.lua"))
+        self._renew = redis.register_script(_source("renew.lua"))
+
+    async def claim(self, queue: str, *, limit: int, lease_ms: int, token: LeaseToken) -> Claimed:
+        """Take up to `limit` due ids of a queue under a lease of `lease_ms`; see claim.lua."""
+        reply: list[Any] = await self._claim(
+            keys=[keys.queue(queue), keys.leases(queue)],
+            args=[
+                limit,
+                lease_ms,
+                token,
+                keys.IN_PROGRESS_PREFIX,
+                keys.READY_BAND,
+                keys.AGEING_MS,
+                keys.PRIORITY_STEPS,
+            ],
+        )
+        now_ms, next_due_ms = int(reply[0]), int(reply[1])
+        return Claimed(
+            now_ms, None if next_due_ms < 0 else next_due_ms, tuple(TaskId(task_id.decode()) for task_id in reply[2:])
+        )
+
+    async def settle(self, queue: str, endings: Sequence[Ending], *, now_ms: int) -> None:
+        """End leases; see settle.lua."""
+        args: list[str | int | float] = [keys.IN_PROGRESS_PREFIX, keys.JOB_PREFIX]
+        for ending in endings:
+            if ending.due_ms is None:
+                args += [ending.task_id, ending.token, "", 0]
+            else:
+                score = keys.score(ending.due_ms, ending.priority, now_ms)
+                ttl_ms = max(0, ending.due_ms - now_ms) + self.JOB_TTL_MS
+                args += [ending.task_id, ending.token, score, ttl_ms]
+        await self._settle(keys=[keys.queue(queue), keys.leases(queue)], args=args)
+
+    async def renew(self, queue: str, held: Sequence[tuple[TaskId, LeaseToken]], *, lease_ms: int) -> frozenset[TaskId]:
+        """Extend leases to `lease_ms` from now; returns the ids that another lease holds. See renew.lua."""
+        args: list[str | int] = [lease_ms, keys.IN_PROGRESS_PREFIX]
+        for task_id, token in held:
+            args += [task_id, token]
+        lost: list[bytes] = await self._renew(keys=[keys.queue(queue), keys.leases(queue)], args=args)
+        return frozenset(TaskId(task_id.decode()) for task_id in lost)
+
+
+def _source(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")

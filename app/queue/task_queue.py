@@ -1,0 +1,125 @@
+"""What can be done with task ids in Redis: dispatch, claim, renew, settle, withdraw, signal."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from arq.connections import ArqRedis
+
+from app.core.attempt import Claim
+from app.core.clock import to_ms, utc_now
+from app.core.ids import LeaseToken, TaskId, new_lease_token
+from app.queue import keys
+from app.queue.connect import encode_job, queue_errors
+from app.queue.scripts import Ending, Scripts
+
+JOB_FUNCTION = "task"
+"""The `function` of every arq job: the task's type is in MongoDB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A task that waits: its id, where, from when on, and how urgent."""
+
+    task_id: TaskId
+    queue: str
+    run_at: datetime
+    priority: int
+
+
+class TaskQueue:
+    """The queues in one Redis. Every method raises QueueUnavailable when Redis cannot serve."""
+
+    def __init__(self, redis: ArqRedis) -> None:
+        self.redis = redis
+        self._scripts = Scripts(redis)
+
+    async def ping(self) -> None:
+        """Return when Redis answers."""
+        with queue_errors():
+            await self.redis.ping()
+
+    async def dispatch(self, entries: Iterable[Entry], *, only_missing: bool = False) -> None:
+        """Queue ids and wake the workers of their queues.
+
+        Queueing an id that is queued already only moves it to the time given; one that is running is dropped by the
+        next claim.
+
+        Args:
+            entries: What to queue.
+            only_missing: Leave ids alone that are queued already.
+        """
+        now_ms = to_ms(utc_now())
+        scores: dict[str, dict[str, float]] = defaultdict(dict)
+        earliest: dict[str, int] = {}
+        with queue_errors():
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for entry in entries:
+                    due_ms = to_ms(entry.run_at)
+                    scores[entry.queue][entry.task_id] = keys.score(due_ms, entry.priority, now_ms)
+                    earliest[entry.queue] = min(due_ms, earliest.get(entry.queue, due_ms))
+                    ttl_ms = max(0, due_ms - now_ms) + Scripts.JOB_TTL_MS
+                    pipe.set(keys.job(entry.task_id), _job_body(entry.task_id, now_ms), px=ttl_ms)
+                for queue, members in scores.items():
+                    pipe.zadd(keys.queue(queue), members, nx=only_missing)
+                    pipe.publish(keys.wake_channel(queue), earliest[queue])
+                await pipe.execute()
+
+    async def claim(self, queue: str, *, limit: int, lease: timedelta) -> tuple[Claim, datetime | None]:
+        """Take up to `limit` due ids under a new lease.
+
+        Returns:
+            The claim, which may be empty, and by this machine's clock the moment when the next deferred id is due.
+        """
+        token = new_lease_token()
+        with queue_errors():
+            claimed = await self._scripts.claim(
+                queue, limit=limit, lease_ms=round(lease.total_seconds() * 1000), token=token
+            )
+        next_due = None
+        if claimed.next_due_ms is not None:
+            next_due = utc_now() + timedelta(milliseconds=claimed.next_due_ms - claimed.now_ms)
+        return Claim(queue, token, claimed.task_ids), next_due
+
+    async def renew(self, held: Iterable[tuple[str, TaskId, LeaseToken]], *, lease: timedelta) -> frozenset[TaskId]:
+        """Extend leases, given as (queue, id, token); returns the ids that another lease holds."""
+        by_queue: dict[str, list[tuple[TaskId, LeaseToken]]] = defaultdict(list)
+        for queue, task_id, token in held:
+            by_queue[queue].append((task_id, token))
+        lost: frozenset[TaskId] = frozenset()
+        lease_ms = round(lease.total_seconds() * 1000)
+        with queue_errors():
+            for queue, pairs in by_queue.items():
+                lost |= await self._scripts.renew(queue, pairs, lease_ms=lease_ms)
+        return lost
+
+    async def settle(self, queue: str, endings: Sequence[Ending]) -> None:
+        """End leases; ids that are due again go back to the queue and wake its workers."""
+        with queue_errors():
+            await self._scripts.settle(queue, endings, now_ms=to_ms(utc_now()))
+            due = [ending.due_ms for ending in endings if ending.due_ms is not None]
+            if due:
+                await self.redis.publish(keys.wake_channel(queue), min(due))
+
+    async def withdraw(self, queue: str, task_ids: Sequence[TaskId]) -> None:
+        """Take ids that wait out of a queue."""
+        with queue_errors():
+            async with self.redis.pipeline(transaction=False) as pipe:
+                pipe.zrem(keys.queue(queue), *task_ids)
+                pipe.delete(*(keys.job(task_id) for task_id in task_ids))
+                await pipe.execute()
+
+    async def signal_cancel(self, task_id: TaskId) -> None:
+        """Tell the worker that runs the task to stop it."""
+        with queue_errors():
+            await self.redis.publish(keys.CANCEL_CHANNEL, task_id)
+
+    async def signal_ended(self, task_ids: Sequence[TaskId]) -> None:
+        """Tell whoever waits for them that tasks are terminal."""
+        with queue_errors():
+            await self.redis.publish(keys.ENDED_CHANNEL, " ".join(task_ids))
+
+
+def _job_body(task_id: TaskId, enqueued_ms: int) -> bytes:
+    return encode_job({"t": None, "f": JOB_FUNCTION, "a": [task_id], "k": {}, "et": enqueued_ms})

@@ -1,0 +1,36 @@
+"""What the verbs of the API work on."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.core.task_type import TaskTypes
+from app.queue.task_queue import TaskQueue
+from app.services.wait import Endings
+from app.store.mongo import Mongo
+from app.store.tasks import TaskStore
+from app.store.workers import WorkerStore
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One process' access to the service.
+
+    Attributes:
+        mongo: The connection.
+        tasks: The tasks.
+        workers: Who is alive.
+        queue: Redis.
+        endings: Tells when tasks become terminal.
+        types: The registered types.
+        retention: How long a finished task is kept, or None for ever.
+        worker_silence: A worker that was not seen for this long counts as gone.
+    """
+
+    mongo: Mongo
+    tasks: TaskStore
+    workers: WorkerStore
+    queue: TaskQueue
+    endings: Endings
+    types: TaskTypes
+    retention: timedelta | None
+    worker_silence: timedelta = timedelta(seconds=15)

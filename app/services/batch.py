@@ -1,0 +1,54 @@
+"""Lets things that happen at the same time share one round trip."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Batcher(Generic[Item]):
+    """Writes items in batches: the first goes at once, those that arrive meanwhile go together in the next.
+
+    Nobody waits for company, and at most one batch is under way.
+
+    Args:
+        write: Writes a batch. What it raises is raised to everybody in the batch.
+        limit: The most items in a batch.
+    """
+
+    def __init__(self, write: Callable[[Sequence[Item]], Awaitable[None]], *, limit: int) -> None:
+        self._write = write
+        self._limit = limit
+        self._waiting: list[tuple[Item, asyncio.Future[None]]] = []
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def add(self, item: Item) -> None:
+        """Return once the item is written; a caller that is cancelled does not take it out of its batch."""
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, done))
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush())
+        await done
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
+                await self._write_batch(batch)
+        finally:
+            self._flushing = None
+
+    async def _write_batch(self, batch: Sequence[tuple[Item, asyncio.Future[None]]]) -> None:
+        try:
+            await self._write([item for item, _ in batch])
+        except BaseException as error:
+            for _, done in batch:
+                if not done.done():
+                    done.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for _, done in batch:
+                if not done.done():
+                    done.set_result(None)

@@ -1,0 +1,102 @@
+"""How the service is: health and counts."""
+
+import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.core.clock import utc_now
+from app.core.errors import QueueUnavailable, StoreUnavailable
+from app.core.states import Status
+from app.services.backend import Backend
+
+PATIENCE_S = 2.0
+"""How long a check waits for an answer."""
+
+
+class HealthStatus(StrEnum):
+    """How well the service works."""
+
+    OK = "ok"
+    DEGRADED = "degraded"  # tasks are accepted and kept, but run late or not at all now
+    DOWN = "down"  # tasks are not accepted
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The whole, and one line a part: `ok`, or what is wrong."""
+
+    status: HealthStatus
+    mongo: str
+    redis: str
+    workers: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """One queue. `oldest_ready_seconds` is how long the oldest ready task has been waiting; 0 when none is."""
+
+    ready: int
+    deferred: int
+    running: int
+    oldest_ready_seconds: float
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Tasks by status, queues by name, and how many workers are alive."""
+
+    tasks: dict[Status, int]
+    queues: dict[str, QueueStats]
+    workers: int
+
+
+async def check_mongo(backend: Backend) -> str:
+    """`ok`, or what is wrong with MongoDB."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await backend.mongo.ping()
+    except (StoreUnavailable, TimeoutError):
+        return "MongoDB does not answer"
+    return "ok"
+
+
+async def check_redis(backend: Backend) -> str:
+    """`ok`, or what is wrong with Redis."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await backend.queue.ping()
+    except (QueueUnavailable, TimeoutError):
+        return "Redis does not answer"
+    return "ok"
+
+
+async def check_health(backend: Backend) -> Health:
+    """Down without MongoDB; degraded without Redis or without a worker; else ok."""
+    mongo, redis = await asyncio.gather(check_mongo(backend), check_redis(backend))
+    if mongo != "ok":
+        return Health(HealthStatus.DOWN, mongo, redis, "unknown without MongoDB")
+    try:
+        alive = await backend.workers.alive(now=utc_now(), within=backend.worker_silence)
+    except StoreUnavailable:
+        return Health(HealthStatus.DOWN, "MongoDB does not answer", redis, "unknown without MongoDB")
+    workers = "ok" if alive else "no worker is alive"
+    healthy = redis == "ok" and workers == "ok"
+    return Health(HealthStatus.OK if healthy else HealthStatus.DEGRADED, mongo, redis, workers)
+
+
+async def collect_stats(backend: Backend) -> Stats:
+    """Counts as MongoDB has them.
+
+    Raises:
+        StoreUnavailable: MongoDB cannot serve.
+    """
+    now = utc_now()
+    alive = await backend.workers.alive(now=now, within=backend.worker_silence)
+    names = {*await backend.tasks.queue_names(), *(name for worker in alive for name in worker["queues"])}
+    queues = {}
+    for name in sorted(names):
+        counts = await backend.tasks.count_queue(name, now=now)
+        waited_s = (now - counts.oldest_ready_at).total_seconds() if counts.oldest_ready_at else 0.0
+        queues[name] = QueueStats(counts.ready, counts.deferred, counts.running, waited_s, paused=False)
+    return Stats(await backend.tasks.count_by_status(), queues, len(alive))

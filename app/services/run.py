@@ -1,0 +1,124 @@
+"""Takes a claimed task from its begin to its outcome."""
+
+import asyncio
+import logging
+from concurrent.futures import Executor
+from datetime import timedelta
+
+from app.core.attempt import Attempt, Claim, Settlement
+from app.core.clock import to_ms, utc_now
+from app.core.errors import QueueUnavailable, StoreUnavailable
+from app.core.outcomes import Outcome
+from app.core.task_type import TaskTypes
+from app.queue.scripts import Ending
+from app.queue.task_queue import TaskQueue
+from app.services.context import Context, HttpAccess
+from app.services.execute import Execution, Executions, Interruption
+from app.services.settle import Settler
+from app.store.attempts import AttemptStore, Begun
+from app.store.settlements import Record
+
+logger = logging.getLogger(__name__)
+
+BEGIN_PAUSE_S = 0.2
+
+
+class TaskRunner:
+    """Begins, runs and settles the attempts of one worker.
+
+    Args:
+        attempts: Where attempts begin.
+        queue: Where ids came from.
+        settler: Where outcomes go.
+        types: The registered types.
+        http: What handlers call out with.
+        executor: Runs the handlers that are not coroutines.
+        max_result_bytes: The largest result that is kept.
+        patience: How long to try to begin what was claimed when MongoDB is away.
+    """
+
+    def __init__(
+        self,
+        *,
+        attempts: AttemptStore,
+        queue: TaskQueue,
+        settler: Settler,
+        types: TaskTypes,
+        http: HttpAccess,
+        executor: Executor,
+        max_result_bytes: int,
+        patience: timedelta,
+    ) -> None:
+        self.executions = Executions()
+        self._attempts = attempts
+        self._queue = queue
+        self._settler = settler
+        self._types = types
+        self._http = http
+        self._executor = executor
+        self._max_result_bytes = max_result_bytes
+        self._patience = patience
+        self._shutting_down = False
+
+    async def begin(self, claim: Claim) -> list[Attempt]:
+        """Begin what was claimed; what may not run goes back or leaves the queue."""
+        begun = await self._begin(claim)
+        if begun is None:
+            return []
+        endings = [
+            Ending(entry.task_id, claim.token, entry.priority, to_ms(entry.again_at)) for entry in begun.waiting
+        ] + [Ending(task_id, claim.token) for task_id in begun.gone]
+        if endings:
+            try:
+                await self._queue.settle(claim.queue, endings)
+            except QueueUnavailable as error:
+                logger.warning("Could not give back %d ids, their leases will lapse: %s", len(endings), error)
+        return begun.attempts
+
+    async def _begin(self, claim: Claim) -> Begun | None:
+        """Trying again is safe: what an unacknowledged try has begun is found by its token."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._patience.total_seconds()
+        while True:
+            try:
+                return await self._attempts.begin(claim, now=utc_now())
+            except StoreUnavailable as error:
+                logger.warning("Cannot begin %d tasks: %s", len(claim.task_ids), error)
+            if loop.time() > deadline:
+                return None
+            await asyncio.sleep(BEGIN_PAUSE_S)
+
+    async def run(self, attempt: Attempt) -> None:
+        """Run the handler and record the outcome."""
+        context = Context(
+            task_id=attempt.task_id, attempt=attempt.number, type=attempt.type, queue=attempt.queue, http=self._http
+        )
+        execution = Execution(attempt, self._types[attempt.type], context, executor=self._executor)
+        self.executions.add(execution)
+        if attempt.cancel_requested:
+            execution.interrupt(Interruption.CANCEL)
+        if self._shutting_down:
+            execution.interrupt(Interruption.SHUTDOWN)
+        try:
+            outcome = await execution.outcome(max_result_bytes=self._max_result_bytes)
+        finally:
+            # Before it is settled: a renewal of what has just been settled would look like a lost lease.
+            self.executions.remove(execution)
+        if outcome is None:
+            logger.warning("Lost the lease of %s task %s", attempt.type, attempt.task_id)
+        else:
+            await self._settle(execution, outcome)
+
+    async def _settle(self, execution: Execution, outcome: Outcome) -> None:
+        progress, lines = execution.context.take()
+        settlement = Settlement(execution.attempt, outcome, utc_now())
+        try:
+            await self._settler.settle(Record(settlement, progress, lines))
+        except StoreUnavailable:
+            return  # the settler has logged it; the lease lapses and the task runs again
+        logger.debug("%s task %s: %s", execution.attempt.type, execution.attempt.task_id, type(outcome).__name__)
+
+    def release_all(self) -> None:
+        """Stop every handler and give its task back, the attempt not counted."""
+        self._shutting_down = True
+        self.executions.interrupt_all(Interruption.SHUTDOWN)

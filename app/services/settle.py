@@ -1,0 +1,83 @@
+"""Records how attempts ended: MongoDB first, Redis second, many at a time."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+
+from app.core.clock import to_ms
+from app.core.errors import QueueUnavailable, StoreUnavailable
+from app.queue.scripts import Ending
+from app.queue.task_queue import TaskQueue
+from app.services.batch import Batcher
+from app.store.settlements import Record, SettlementStore
+
+logger = logging.getLogger(__name__)
+
+BATCH = 100
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
+
+
+class Settler:
+    """Settles attempts; those that end at the same time share their round trips.
+
+    The order survives every crash: between the two writes it leaves an id in Redis whose task has moved on, and the
+    next claim of that id drops it.
+
+    Args:
+        store: Where outcomes are kept.
+        queue: Where leases end.
+        patience: How long to try when MongoDB is away: as long as the leases can last. After that the attempt is lost,
+            and another worker makes it again.
+    """
+
+    def __init__(self, store: SettlementStore, queue: TaskQueue, *, patience: timedelta) -> None:
+        self._store = store
+        self._queue = queue
+        self._patience = patience
+        self._batcher: Batcher[Record] = Batcher(self._write, limit=BATCH)
+
+    async def settle(self, record: Record) -> None:
+        """Record one outcome.
+
+        Raises:
+            StoreUnavailable: MongoDB was away for longer than the patience.
+        """
+        await self._batcher.add(record)
+
+    async def _write(self, records: Sequence[Record]) -> None:
+        await self._record(records)
+        endings: dict[str, list[Ending]] = defaultdict(list)
+        ended = []
+        for record in records:
+            attempt, again_at = record.settlement.attempt, record.settlement.runs_again_at
+            due_ms = None if again_at is None else to_ms(again_at)
+            endings[attempt.queue].append(Ending(attempt.task_id, attempt.token, attempt.priority, due_ms))
+            if again_at is None:
+                ended.append(attempt.task_id)
+        try:
+            for queue, of_queue in endings.items():
+                await self._queue.settle(queue, of_queue)
+            if ended:
+                await self._queue.signal_ended(ended)
+        except QueueUnavailable as error:
+            # The outcome is recorded; what is left in Redis is found by the next claim.
+            logger.warning("Recorded %d outcomes but could not tell Redis: %s", len(records), error)
+
+    async def _record(self, records: Sequence[Record]) -> None:
+        loop = asyncio.get_running_loop()
+        deadline, pause_s = loop.time() + self._patience.total_seconds(), FIRST_PAUSE_S
+        while True:
+            try:
+                await self._store.settle(records)
+            except StoreUnavailable as error:
+                if loop.time() + pause_s > deadline:
+                    logger.error("Could not record %d outcomes, their attempts are lost: %s", len(records), error)  # noqa: TRY400
+                    raise
+                logger.warning("Cannot record %d outcomes yet: %s", len(records), error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            else:
+                return

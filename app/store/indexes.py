@@ -1,0 +1,66 @@
+"""Every index, by name, with the query that it carries."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+
+from app.store.mongo import Mongo, store_errors
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """One index.
+
+    Attributes:
+        collection: Where it is.
+        name: Its name in MongoDB; a changed definition needs a new name.
+        keys: The fields and their directions.
+        serves: The query that it carries.
+        options: What MongoDB's createIndexes takes besides.
+    """
+
+    collection: str
+    name: str
+    keys: tuple[tuple[str, int], ...]
+    serves: str
+    options: dict[str, Any]
+
+
+def _newest(field: str) -> tuple[tuple[str, int], ...]:
+    return ((field, ASCENDING), ("_id", DESCENDING))
+
+
+INDEXES: tuple[Index, ...] = (
+    Index("tasks", "status_newest", _newest("status"), "GET /tasks?status=, counts by status", {}),
+    Index("tasks", "type_newest", _newest("type"), "GET /tasks?type=", {}),
+    Index("tasks", "queue_newest", _newest("queue"), "GET /tasks?queue=", {}),
+    Index("tasks", "tags_newest", _newest("tags"), "GET /tasks?tag=", {}),
+    Index(
+        "tasks",
+        "queue_status_run_at",
+        (("queue", ASCENDING), ("status", ASCENDING), ("run_at", ASCENDING), ("_id", ASCENDING)),
+        "what is ready, deferred and running in a queue; the pages of reconcile",
+        {},
+    ),
+    Index("tasks", "expiry", (("expire_at", ASCENDING),), "removal of finished tasks", {"expireAfterSeconds": 0}),
+    Index(
+        "workers", "silence", (("seen_at", ASCENDING),), "removal of workers that went away", {"expireAfterSeconds": 60}
+    ),
+)
+
+
+async def create_indexes(mongo: Mongo) -> None:
+    """Create what is missing; creating an index that exists changes nothing, so every process may call this.
+
+    Raises:
+        StoreUnavailable: MongoDB does not answer.
+    """
+    with store_errors():
+        for collection in sorted({index.collection for index in INDEXES}):
+            models = [
+                IndexModel(list(index.keys), name=index.name, **index.options)
+                for index in INDEXES
+                if index.collection == collection
+            ]
+            await mongo.collection(collection).create_indexes(models)

@@ -1,0 +1,118 @@
+"""The connection to MongoDB. The only file that names Motor, which is in its last support year."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
+from pymongo import WriteConcern
+from pymongo.collection import Collection as SyncCollection
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    WTimeoutError,
+)
+
+from app.core.errors import StoreUnavailable
+
+Collection = AsyncIOMotorCollection[Any]
+
+SERVER_SELECTION_MS = 3_000
+"""How long an operation looks for a server before it says that there is none: the longest wait for a 503."""
+
+SOCKET_TIMEOUT_MS = 20_000
+
+_PASSING = frozenset({91, 189, 11600, 11602, 10107, 13435, 13436, 262, 50, 24, 112, 6, 7, 89, 9001, 64})
+"""Server error codes of step-downs, shutdowns and time-outs: the same write may succeed later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mongo:
+    """An open connection and the database it is used with."""
+
+    client: AsyncIOMotorClient[Any]
+    database: AsyncIOMotorDatabase[Any]
+
+    def collection(self, name: str) -> Collection:
+        """A collection whose writes are acknowledged once a majority has journaled them."""
+        return self.database[name]
+
+    def sync_collection(self, name: str) -> "SyncCollection[Any]":
+        """The same collection for a thread of its own; shares the connection pool, which is thread-safe."""
+        sync: SyncCollection[Any] = self.collection(name).delegate
+        return sync
+
+    async def ping(self) -> None:
+        """Return when the server answers.
+
+        Raises:
+            StoreUnavailable: it does not.
+        """
+        with store_errors():
+            await self.client.admin.command("ping")
+
+
+@asynccontextmanager
+async def open_mongo(url: str, database: str) -> AsyncIterator[Mongo]:
+    """Connect, lazily: nothing is sent before the first operation.
+
+    Args:
+        url: A MongoDB connection string; options in it win over the time-outs here.
+        database: Its name.
+    """
+    client: AsyncIOMotorClient[Any] = AsyncIOMotorClient(
+        url,
+        tz_aware=True,
+        tzinfo=UTC,
+        appname="arqive",
+        serverSelectionTimeoutMS=SERVER_SELECTION_MS,
+        connectTimeoutMS=SERVER_SELECTION_MS,
+        socketTimeoutMS=SOCKET_TIMEOUT_MS,
+    )
+    try:
+        yield Mongo(client, client.get_database(database, write_concern=WriteConcern("majority", j=True)))
+    finally:
+        client.close()
+
+
+async def ping(url: str, timeout_s: float) -> bool:
+    """Whether a MongoDB-wire server answers at `url` within `timeout_s` seconds."""
+    milliseconds = int(timeout_s * 1000)
+    client: AsyncIOMotorClient[Any] = AsyncIOMotorClient(
+        url, serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds, socketTimeoutMS=milliseconds
+    )
+    try:
+        await client.admin.command("ping")
+    except PyMongoError:
+        return False
+    else:
+        return True
+    finally:
+        client.close()
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Translate what the driver raises when MongoDB cannot serve; everything else passes.
+
+    Raises:
+        StoreUnavailable: no server, no primary, or no acknowledgement in time.
+    """
+    try:
+        yield
+    except (ConnectionFailure, ExecutionTimeout, WTimeoutError) as error:
+        raise StoreUnavailable(f"MongoDB is not available: {type(error).__name__}") from error
+    except BulkWriteError as error:
+        details = error.details or {}
+        if details.get("writeConcernErrors") and not details.get("writeErrors"):
+            raise StoreUnavailable("MongoDB did not acknowledge the write in time") from error
+        raise
+    except OperationFailure as error:
+        if error.code in _PASSING:
+            raise StoreUnavailable(f"MongoDB cannot serve now: {error.code}") from error
+        raise

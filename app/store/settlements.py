@@ -1,0 +1,137 @@
+"""The `tasks` collection as the end of an attempt writes it. One outcome, one update; many outcomes, one round trip."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pymongo import UpdateOne
+
+from app.core import limits
+from app.core.attempt import Settlement
+from app.core.outcomes import AttemptOutcome, Cancelled, Completed, ErrorCode, Failed, Failure, Released, Rescheduled
+from app.core.states import COMPLETE, FAIL, RELEASE_FIRST, RELEASE_LATER, RESCHEDULE, STOP, Status
+from app.store.attempts import fence, reported
+from app.store.documents import ErrorDocument, LogDocument, ProgressDocument
+from app.store.mongo import Mongo, store_errors
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What to write of an attempt that has ended: the settlement and what its handler reported last."""
+
+    settlement: Settlement
+    progress: ProgressDocument | None
+    lines: list[LogDocument]
+
+
+class SettlementStore:
+    """Records outcomes.
+
+    Args:
+        mongo: The connection.
+        retention: How long a finished task is kept, or None for ever.
+    """
+
+    def __init__(self, mongo: Mongo, *, retention: timedelta | None) -> None:
+        self._tasks = mongo.collection("tasks")
+        self._retention = retention
+
+    async def settle(self, records: Sequence[Record]) -> None:
+        """Record outcomes, each only if its attempt still holds the lease.
+
+        Raises:
+            StoreUnavailable: MongoDB cannot serve. What was written before that stands, and writing it again is
+                harmless, since a settled task has no lease.
+        """
+        operations = [operation for record in records for operation in self._operations(record)]
+        with store_errors():
+            await self._tasks.bulk_write(operations, ordered=False)
+
+    def _operations(self, record: Record) -> list[UpdateOne]:
+        settlement = record.settlement
+        where = {**fence(settlement.attempt), "status": Status.RUNNING}
+        match settlement.outcome:
+            case Completed(result=result):
+                return [UpdateOne(where, self._ended(record, COMPLETE.target, AttemptOutcome.COMPLETED, result=result))]
+            case Failed(failure=failure):
+                return [UpdateOne(where, self._ended(record, FAIL.target, _outcome_of(failure), failure=failure))]
+            case Cancelled():
+                return [UpdateOne(where, self._ended(record, STOP.target, AttemptOutcome.CANCELLED))]
+            case Rescheduled(failure=failure, run_at=run_at):
+                again = _again(record, RESCHEDULE.target, _outcome_of(failure), run_at, failure=failure)
+                stopped = self._ended(record, STOP.target, _outcome_of(failure), failure=failure)
+            case Released(run_at=run_at):
+                first = settlement.attempt.number == 1
+                target = RELEASE_FIRST.target if first else RELEASE_LATER.target
+                again = _again(record, target, AttemptOutcome.RELEASED, run_at)
+                again["$inc"] = {"attempt": -1}
+                stopped = self._ended(record, STOP.target, AttemptOutcome.RELEASED)
+        # A cancel may have been asked for since the worker last looked: then the task ends instead of waiting for
+        # another attempt. Exactly one of the two matches, since the first takes the lease away.
+        return [
+            UpdateOne({**where, "cancel_requested_at": None}, again),
+            UpdateOne({**where, "cancel_requested_at": {"$ne": None}}, stopped),
+        ]
+
+    def _ended(
+        self,
+        record: Record,
+        status: Status,
+        outcome: AttemptOutcome,
+        *,
+        result: Any = None,
+        failure: Failure | None = None,
+    ) -> dict[str, Any]:
+        now = record.settlement.finished_at
+        fields = {
+            "finished_at": now,
+            "expire_at": None if self._retention is None else now + self._retention,
+            "result": result,
+        }
+        return _update(record, status, outcome, failure, fields)
+
+
+def _again(
+    record: Record, status: Status, outcome: AttemptOutcome, run_at: datetime, failure: Failure | None = None
+) -> dict[str, Any]:
+    return _update(record, status, outcome, failure, {"run_at": run_at})
+
+
+def _update(
+    record: Record, status: Status, outcome: AttemptOutcome, failure: Failure | None, fields: dict[str, Any]
+) -> dict[str, Any]:
+    settlement = record.settlement
+    attempt = settlement.attempt
+    error = _error_of(failure)
+    entry = {
+        "round": attempt.round,
+        "attempt": attempt.number,
+        "worker": attempt.worker,
+        "started_at": attempt.started_at,
+        "finished_at": settlement.finished_at,
+        "outcome": outcome,
+        "error": error,
+    }
+    update = reported(record.progress, record.lines)
+    update["$set"] = {
+        **update.get("$set", {}),
+        **fields,
+        "status": status,
+        "lease": None,
+        "updated_at": settlement.finished_at,
+    }
+    if outcome is not AttemptOutcome.RELEASED:
+        update["$set"]["error"] = error
+    update["$push"] = {**update.get("$push", {}), "history": {"$each": [entry], "$slice": -limits.MAX_HISTORY}}
+    return update
+
+
+def _outcome_of(failure: Failure) -> AttemptOutcome:
+    return AttemptOutcome.TIMED_OUT if failure.code is ErrorCode.TIMED_OUT else AttemptOutcome.FAILED
+
+
+def _error_of(failure: Failure | None) -> ErrorDocument | None:
+    if failure is None:
+        return None
+    return {"code": failure.code, "message": failure.message, "traceback": failure.traceback}

@@ -1,0 +1,190 @@
+"""The `tasks` collection as clients use it: insert, read, list, cancel, retry, delete, count."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+
+from app.core.ids import TaskId
+from app.core.states import CANCEL, RETRY, TERMINAL, WAITING, Status, Transition
+from app.store.documents import TaskDocument
+from app.store.mongo import Mongo, store_errors
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks to list; what is None or empty does not restrict.
+
+    Attributes:
+        statuses: Any of them.
+        type: Exactly this type.
+        queue: Exactly this queue.
+        tags: All of them.
+        created_after: Created at this moment or later.
+        created_before: Created before this moment.
+    """
+
+    statuses: tuple[Status, ...] = ()
+    type: str | None = None
+    queue: str | None = None
+    tags: tuple[str, ...] = ()
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+    def to_query(self) -> dict[str, Any]:
+        """The MongoDB filter.
+
+        The id of a task is made right after its `created_at` is read, so its seconds bound the search by `_id`, and the
+        index that carries the order carries the range too.
+        """
+        query: dict[str, Any] = {}
+        if self.statuses:
+            query["status"] = {"$in": sorted(self.statuses)}
+        if self.type is not None:
+            query["type"] = self.type
+        if self.queue is not None:
+            query["queue"] = self.queue
+        if self.tags:
+            query["tags"] = {"$all": list(self.tags)}
+        created: dict[str, datetime] = {}
+        if self.created_after is not None:
+            created["$gte"] = self.created_after
+            query.setdefault("_id", {})["$gte"] = ObjectId.from_datetime(self.created_after)
+        if self.created_before is not None:
+            created["$lt"] = self.created_before
+            query.setdefault("_id", {})["$lt"] = ObjectId.from_datetime(self.created_before + timedelta(seconds=2))
+        if created:
+            query["created_at"] = created
+        return query
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """What waits and runs in one queue; `oldest_ready_at` is when the oldest ready task became due."""
+
+    ready: int
+    deferred: int
+    running: int
+    oldest_ready_at: datetime | None
+
+
+def leaving(transition: Transition) -> dict[str, Any]:
+    """The part of a filter that makes a write happen only from where the transition starts."""
+    names = transition.source_names
+    return {"status": names[0] if len(names) == 1 else {"$in": names}}
+
+
+class TaskStore:
+    """The tasks. Every method raises StoreUnavailable when MongoDB cannot serve."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._tasks = mongo.collection("tasks")
+
+    async def insert(self, documents: Sequence[TaskDocument]) -> None:
+        """Keep new tasks; returns once a majority has journaled them all."""
+        with store_errors():
+            await self._tasks.insert_many(list(documents), ordered=False)
+
+    async def get(self, task_id: TaskId) -> TaskDocument | None:
+        """The task, or None."""
+        with store_errors():
+            document: TaskDocument | None = await self._tasks.find_one({"_id": ObjectId(task_id)})
+        return document
+
+    async def status(self, task_id: TaskId) -> Status | None:
+        """The task's status alone, or None."""
+        with store_errors():
+            document = await self._tasks.find_one({"_id": ObjectId(task_id)}, {"status": 1})
+        return None if document is None else Status(document["status"])
+
+    async def page(self, which: TaskFilter, *, limit: int, after: TaskId | None) -> list[TaskDocument]:
+        """Up to `limit` tasks, newest first; with `after`, those that are older than it."""
+        query = which.to_query()
+        if after is not None:
+            bounds = query.setdefault("_id", {})
+            bounds["$lt"] = min(ObjectId(after), bounds.get("$lt", ObjectId(after)))
+        with store_errors():
+            documents: list[TaskDocument] = (
+                await self._tasks.find(query).sort("_id", -1).limit(limit).to_list(length=limit)
+            )
+        return documents
+
+    async def cancel_waiting(self, task_id: TaskId, *, now: datetime, expire_at: datetime | None) -> bool:
+        """Make a waiting task cancelled; False when it was not waiting."""
+        return await self._move(
+            task_id,
+            leaving(CANCEL),
+            {
+                "status": CANCEL.target,
+                "cancel_requested_at": now,
+                "finished_at": now,
+                "updated_at": now,
+                "expire_at": expire_at,
+            },
+        )
+
+    async def request_cancel(self, task_id: TaskId, *, now: datetime) -> bool:
+        """Note on a running task that a client wants it stopped; False when it was not running."""
+        return await self._move(task_id, {"status": Status.RUNNING}, {"cancel_requested_at": now, "updated_at": now})
+
+    async def retry(self, task_id: TaskId, *, now: datetime) -> bool:
+        """Start a new round of attempts; the history stays. False when the task was neither failed nor cancelled."""
+        return await self._move(
+            task_id,
+            leaving(RETRY),
+            {
+                "status": RETRY.target,
+                "run_at": now,
+                "updated_at": now,
+                "finished_at": None,
+                "expire_at": None,
+                "cancel_requested_at": None,
+                "start_before": None,
+                "error": None,
+                "progress": None,
+                "attempt": 0,
+                "losses": 0,
+            },
+            {"round": 1},
+        )
+
+    async def delete(self, task_id: TaskId) -> bool:
+        """Remove a finished task; False when it was not finished or not there."""
+        with store_errors():
+            result = await self._tasks.delete_one({"_id": ObjectId(task_id), "status": {"$in": sorted(TERMINAL)}})
+        return result.deleted_count == 1
+
+    async def count_by_status(self) -> dict[Status, int]:
+        """How many tasks have each status."""
+        with store_errors():
+            return {status: await self._tasks.count_documents({"status": status}) for status in Status}
+
+    async def queue_names(self) -> list[str]:
+        """The queues that any stored task is in."""
+        with store_errors():
+            names: list[str] = await self._tasks.distinct("queue")
+        return sorted(names)
+
+    async def count_queue(self, queue: str, *, now: datetime) -> QueueCounts:
+        """What waits and runs in one queue at `now`."""
+        waiting = {"queue": queue, "status": {"$in": sorted(WAITING)}}
+        with store_errors():
+            ready = await self._tasks.count_documents({**waiting, "run_at": {"$lte": now}})
+            deferred = await self._tasks.count_documents({**waiting, "run_at": {"$gt": now}})
+            running = await self._tasks.count_documents({"queue": queue, "status": Status.RUNNING})
+            oldest = await self._tasks.find_one(
+                {**waiting, "run_at": {"$lte": now}}, {"run_at": 1}, sort=[("run_at", 1)]
+            )
+        return QueueCounts(ready, deferred, running, oldest["run_at"] if oldest else None)
+
+    async def _move(
+        self, task_id: TaskId, where: dict[str, Any], fields: dict[str, Any], increments: dict[str, int] | None = None
+    ) -> bool:
+        update: dict[str, Any] = {"$set": fields}
+        if increments:
+            update["$inc"] = increments
+        with store_errors():
+            result = await self._tasks.update_one({"_id": ObjectId(task_id), **where}, update)
+        return result.matched_count == 1
