@@ -10,6 +10,7 @@ import aiohttp
 from app.core import limits
 from app.core.clock import utc_now
 from app.core.ids import TaskId
+from app.core.text import storable
 from app.store.documents import LogDocument, ProgressDocument
 
 
@@ -76,7 +77,7 @@ class Context:
             raise ValueError(f"progress must be between 0 and 1, not {value!r}")
         report: ProgressDocument = {
             "value": float(value),
-            "message": message[: limits.MAX_PROGRESS_MESSAGE],
+            "message": storable(str(message), limits.MAX_PROGRESS_MESSAGE),
             "at": utc_now(),
         }
         with self._lock:
@@ -88,7 +89,7 @@ class Context:
         line: LogDocument = {
             "at": utc_now(),
             "attempt": self.attempt,
-            "message": str(message)[: limits.MAX_LOG_LINE],
+            "message": storable(str(message), limits.MAX_LOG_LINE),
         }
         with self._lock:
             self._lines.append(line)

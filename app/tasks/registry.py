@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import JsonValue, PydanticUserError, TypeAdapter
+from pydantic import JsonValue, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
 
 from app.core import limits
 from app.core.backoff import Backoff
@@ -17,6 +17,7 @@ from app.core.task_type import Handler, TaskType
 H = TypeVar("H", bound=Handler)
 
 _NAME = re.compile(limits.NAME_PATTERN)
+_POSITIONAL = frozenset({inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD})
 
 
 class Registry(Mapping[str, TaskType]):
@@ -45,7 +46,8 @@ class Registry(Mapping[str, TaskType]):
         """Register the decorated function as the handler of a type.
 
         The function takes a context and a payload. The payload's annotation validates it (a pydantic model, a
-        TypedDict, a dataclass, or `dict` for any JSON object). It may be `async def`; otherwise it runs in a thread.
+        dataclass, a TypedDict, before Python 3.12 that of `typing_extensions`, or `dict` for any JSON object). It may
+        be `async def`; otherwise it runs in a thread.
 
         Args:
             name: What clients write in `type`; letters, digits and `_ . : -`.
@@ -56,7 +58,7 @@ class Registry(Mapping[str, TaskType]):
         Raises:
             TaskTypeError: the name is bad or taken, a default is out of bounds, or the function has the wrong shape.
         """
-        if not _NAME.match(name) or len(name) > limits.MAX_NAME:
+        if not _NAME.fullmatch(name) or len(name) > limits.MAX_NAME:
             raise TaskTypeError(
                 f"{name!r} is not a type name: letters, digits and _ . : - only, at most {limits.MAX_NAME}"
             )
@@ -84,20 +86,26 @@ class Registry(Mapping[str, TaskType]):
 
 
 def _payload_adapter(name: str, handler: Handler) -> TypeAdapter[Any]:
+    if not inspect.isroutine(handler):
+        raise TaskTypeError(f"{name}: the handler must be a function, not {handler!r}")
+    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        raise TaskTypeError(f"{name}: the handler must return its result; it yields")
     parameters = list(inspect.signature(handler).parameters.values())
-    if len(parameters) != 2:
+    if len(parameters) != 2 or any(parameter.kind not in _POSITIONAL for parameter in parameters):
         raise TaskTypeError(f"{name}: the handler must take two parameters, a context and a payload")
     try:
-        hints = get_type_hints(handler)
-    except NameError as error:
+        hints = get_type_hints(handler, include_extras=True)
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise TaskTypeError(f"{name}: cannot read the handler's annotations: {error}") from error
     annotation = hints.get(parameters[1].name, dict)
     if annotation is dict:
         annotation = dict[str, JsonValue]
     try:
-        return TypeAdapter(annotation)
-    except PydanticUserError as error:
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+        adapter.json_schema()  # GET /types shows it: better no start than a type that cannot be shown
+    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
         raise TaskTypeError(f"{name}: {annotation!r} cannot validate a payload: {error.message}") from error
+    return adapter
 
 
 registry = Registry()
@@ -117,6 +125,6 @@ def load_task_modules(modules: Sequence[str]) -> Registry:
     for module in modules:
         try:
             importlib.import_module(module)
-        except ImportError as error:
+        except (ImportError, SyntaxError) as error:
             raise TaskModuleError(f"TASK_MODULES: cannot import {module!r}: {error}") from error
     return registry
