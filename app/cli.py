@@ -1,0 +1,103 @@
+"""The command line: `python -m app COMMAND`, or the console script `arqive`."""
+
+import argparse
+import importlib.metadata
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from app.core.errors import TaskModuleError, TaskTypeError
+from settings import Settings, SettingsError, load_settings
+
+Command = Callable[[Settings], int]
+
+_BAD_CONFIGURATION = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments name.
+
+    Args:
+        argv: Without the program's name; None takes the process's own.
+
+    Returns:
+        The exit code: 0 for a clean end, 1 for a failure, 2 for bad settings or task modules.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    command: Command | None = arguments.run
+    if command is None:
+        parser.print_help()
+        return 0
+    try:
+        return command(load_settings())
+    except (SettingsError, TaskModuleError, TaskTypeError) as error:
+        print(f"arqive: {error}", file=sys.stderr)
+        return _BAD_CONFIGURATION
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="arqive",
+        description="A durable task queue that runs as a service.",
+        epilog="Settings are environment variables: MONGO_URL, REDIS_URL, PORT and others; see docs/settings.md.",
+    )
+    parser.add_argument("--version", action="version", version=f"arqive {_version()}")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, run, text in (
+        ("web", _web, "serve the REST API"),
+        ("worker", _worker, "run tasks"),
+        ("dev", _dev, "web and worker in one, with local servers where MONGO_URL and REDIS_URL name none"),
+        ("check", _check, "exit with 0 when the web or the worker on this machine is ready"),
+    ):
+        commands.add_parser(name, help=text, description=text).set_defaults(run=run)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("arqive")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+# The rooms are imported by the command that enters them: `check` runs every few seconds in a container, and needs none.
+
+
+def _web(settings: Settings) -> int:
+    from app import web  # noqa: PLC0415 - see above
+
+    return web.run(settings)
+
+
+def _worker(settings: Settings) -> int:
+    from app import worker  # noqa: PLC0415 - see above
+
+    return worker.run(settings)
+
+
+def _dev(settings: Settings) -> int:
+    from app.embedded import dev  # noqa: PLC0415 - see above
+    from app.embedded.servers import EmbeddedError  # noqa: PLC0415 - see above
+
+    try:
+        return dev.run(settings, partial(print, flush=True))
+    except EmbeddedError as error:
+        print(f"arqive: {error}", file=sys.stderr)
+        return 1
+
+
+def _check(settings: Settings) -> int:
+    from app.embedded.probe import ask_readiness, local_address  # noqa: PLC0415 - see above
+
+    address = local_address(settings.host)
+    silent = []
+    for port in filter(None, (settings.port, settings.health_port)):
+        answer = ask_readiness(address, port)
+        if answer.listening:
+            print(answer.detail)
+            return 0 if answer.ready else 1
+        silent.append(answer.detail)
+    print("; ".join(silent) or "PORT and HEALTH_PORT are 0: there is nothing to ask")
+    return 1

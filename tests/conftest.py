@@ -1,0 +1,105 @@
+"""What every test gets: a clean environment, an event loop that must not block, and real servers on request.
+
+`MONGO_URL` and `REDIS_URL` point the tests at servers of your own; without them they start and stop their own.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+import redis
+from blockbuster import blockbuster_ctx
+
+from app.embedded.servers import start_mongo, start_redis
+from settings import Settings
+
+_OWN_MONGO = "MONGO_URL" not in os.environ
+_OWN_REDIS = "REDIS_URL" not in os.environ
+_GIVEN_URLS = {name: os.environ.get(name, "") for name in ("MONGO_URL", "REDIS_URL")}
+_SETTINGS = frozenset(name.upper() for name in Settings.model_fields)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that the developer has set for their own Arqive reaches a test."""
+    for name in list(os.environ):
+        if name.upper() in _SETTINGS:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_blocking() -> Iterator[None]:
+    """A call of Arqive's that blocks the event loop raises BlockingError; a test itself may block."""
+    with blockbuster_ctx(["app", "settings"], excluded_modules=["app.embedded"]) as blockbuster:
+        # app.embedded starts and stops processes while nothing else runs on its loop.
+        for function in blockbuster.functions.values():
+            function.can_block_in("motor/core.py", {"__init__"})  # reads files, once a process, before it serves
+            function.can_block_in("pymongo/synchronous/mongo_client.py", {"close"})  # a last message, when all is over
+            function.can_block_in("logging/__init__.py", {"emit"})  # to the standard output, as containers want it
+        yield
+
+
+@pytest.fixture(scope="session")
+def server_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the servers of this run keep their data."""
+    return tmp_path_factory.mktemp("servers")
+
+
+@pytest.fixture(scope="session")
+def mongo_url(server_directory: Path) -> Iterator[str]:
+    """A MongoDB-wire server for the whole run."""
+    if not _OWN_MONGO:
+        yield _GIVEN_URLS["MONGO_URL"]
+        return
+    server = asyncio.run(start_mongo(server_directory))
+    yield server.url
+    asyncio.run(server.stop(grace_s=0))
+
+
+@pytest.fixture(scope="session")
+def redis_url(server_directory: Path) -> Iterator[str]:
+    """A Redis for the whole run, with whatever earlier tests left in it; most tests want `empty_redis`."""
+    if not _OWN_REDIS:
+        yield _GIVEN_URLS["REDIS_URL"]
+        return
+    server = asyncio.run(start_redis(server_directory, persistent=False))
+    yield server.url
+    asyncio.run(server.stop(grace_s=0))
+
+
+@pytest.fixture(scope="session")
+def mongo_client(mongo_url: str) -> Iterator[pymongo.MongoClient[dict[str, Any]]]:
+    """A plain synchronous client, to look behind the curtain with."""
+    with pymongo.MongoClient[dict[str, Any]](mongo_url, tz_aware=True) as client:
+        yield client
+
+
+@pytest.fixture
+def mongo_database(mongo_client: pymongo.MongoClient[dict[str, Any]]) -> Iterator[str]:
+    """The name of a database that nobody has used, dropped afterwards."""
+    name = f"arqive_test_{secrets.token_hex(8)}"
+    yield name
+    mongo_client.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def redis_client(redis_url: str) -> Iterator[redis.Redis]:
+    """A plain synchronous client, to look behind the curtain with."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def empty_redis(redis_url: str, redis_client: redis.Redis) -> str:
+    """The URL of a Redis without a key of Arqive's; one that the tests did not start keeps everybody else's."""
+    if _OWN_REDIS:
+        redis_client.flushall()
+    else:
+        for key in redis_client.scan_iter(match="arq:*", count=1000):
+            redis_client.delete(key)
+    return redis_url
