@@ -1,0 +1,1 @@
+"""Packages of task types as a user of Arqive would write them."""
