@@ -17,6 +17,7 @@ from app.core.errors import UnusableResult
 from app.core.ids import TaskId
 from app.core.outcomes import Cancelled, Completed, ErrorCode, Fail, Failed, Failure, Outcome, Released, Retry
 from app.core.task_type import TaskType
+from app.core.text import storable
 from app.services.context import Context
 from app.services.result import keepable
 
@@ -162,10 +163,10 @@ class Executions:
 
 
 def _failure(code: ErrorCode, message: str, trace: str | None = None) -> Failure:
-    return Failure(code, message[: limits.MAX_ERROR_MESSAGE], trace)
+    return Failure(code, storable(str(message), limits.MAX_ERROR_MESSAGE), trace)
 
 
 def _failure_of(error: Exception) -> Failure:
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     trace = "".join(traceback.format_exception(error))[-limits.MAX_TRACEBACK :]
-    return _failure(ErrorCode.HANDLER_ERROR, text, trace)
+    return _failure(ErrorCode.HANDLER_ERROR, text, storable(trace, limits.MAX_TRACEBACK))
