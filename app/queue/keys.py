@@ -52,6 +52,9 @@ def wake_channel(name: str) -> str:
     return f"arqive:wake:{name}"
 
 
+EPOCH: Final = "arqive:epoch"
+"""String: when the queues were last rebuilt, in milliseconds. No TTL; its absence means that Redis lost its memory."""
+
 CANCEL_CHANNEL: Final = "arqive:cancel"
 """Channel: the id of a running task that a client wants stopped."""
 

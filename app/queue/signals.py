@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
+from app.core.cancellation import cancel_is_due
+
 logger = logging.getLogger(__name__)
 
 RECONNECT_S = 1.0
@@ -38,6 +40,8 @@ class Signals:
             try:
                 await self._listen()
             except (RedisError, OSError, TimeoutError) as error:
+                if cancel_is_due():
+                    return
                 logger.warning("Lost the connection for signals, trying again: %s", error)
             await asyncio.sleep(RECONNECT_S)
 

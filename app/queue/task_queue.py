@@ -102,6 +102,16 @@ class TaskQueue:
             if due:
                 await self.redis.publish(keys.wake_channel(queue), min(due))
 
+    async def has_epoch(self) -> bool:
+        """Whether Redis still knows what it was told: False when it is new, was wiped or lost its memory."""
+        with queue_errors():
+            return bool(await self.redis.exists(keys.EPOCH))
+
+    async def set_epoch(self) -> None:
+        """Note that Redis knows every waiting task."""
+        with queue_errors():
+            await self.redis.set(keys.EPOCH, to_ms(utc_now()))
+
     async def withdraw(self, queue: str, task_ids: Sequence[TaskId]) -> None:
         """Take ids that wait out of a queue."""
         with queue_errors():

@@ -74,13 +74,16 @@ class LeasedWorker(Worker):
         self._starting: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._next_due = float("inf")
-        self.last_claim_at = 0.0
-        """Monotonic seconds of the last claim that Redis answered; 0 before the first."""
+        self._answered_at = float("-inf")
 
     @property
     def running(self) -> int:
         """Tasks that occupy a slot."""
         return self._reserved + len(self.tasks)
+
+    def claimed_within(self, seconds: float) -> bool:
+        """Whether Redis answered a claim in the last `seconds`, or every slot has been taken since."""
+        return self.running >= self.max_jobs or time.monotonic() - self._answered_at <= seconds
 
     def wake(self) -> None:
         """Look for work now."""
@@ -130,9 +133,9 @@ class LeasedWorker(Worker):
             if limit <= 0:
                 return False
             claim, due = await self._queue.claim(name, limit=limit, lease=self._lease)
-            self.last_claim_at = time.monotonic()
+            self._answered_at = time.monotonic()
             if due is not None:
-                next_due = min(next_due, self.last_claim_at + (due - utc_now()).total_seconds())
+                next_due = min(next_due, self._answered_at + (due - utc_now()).total_seconds())
             if claim.task_ids:
                 self._reserved += len(claim.task_ids)
                 task = self.loop.create_task(self._start(claim))

@@ -11,6 +11,14 @@ from app.core.ids import LeaseToken, TaskId
 from app.queue import keys
 
 
+def _source(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+# Read at import, since reading a file would block the event loop.
+_CLAIM, _SETTLE, _RENEW = _source("claim.lua"), _source("settle.lua"), _source("renew.lua")
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """What one claim took.
@@ -42,9 +50,9 @@ class Scripts:
     JOB_TTL_MS = 86_400_000
 
     def __init__(self, redis: ArqRedis) -> None:
-        self._claim = redis.register_script(_source("claim.lua"))
-        self._settle = redis.register_script(_source("settle.lua"))
-        self._renew = redis.register_script(_source("renew.lua"))
+        self._claim = redis.register_script(_CLAIM)
+        self._settle = redis.register_script(_SETTLE)
+        self._renew = redis.register_script(_RENEW)
 
     async def claim(self, queue: str, *, limit: int, lease_ms: int, token: LeaseToken) -> Claimed:
         """Take up to `limit` due ids of a queue under a lease of `lease_ms`; see claim.lua."""
@@ -84,7 +92,3 @@ class Scripts:
             args += [task_id, token]
         lost: list[bytes] = await self._renew(keys=[keys.queue(queue), keys.leases(queue)], args=args)
         return frozenset(TaskId(task_id.decode()) for task_id in lost)
-
-
-def _source(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,50 @@
+"""The probes of a worker: a small server of its own, since a worker answers no other requests."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+Readiness = Callable[[], Awaitable[list[str]]]
+"""What keeps the worker from working, a line each; empty when nothing does."""
+
+
+@asynccontextmanager
+async def serve_probes(host: str, port: int, readiness: Readiness) -> AsyncIterator[None]:
+    """Answer `/health/live` and `/health/ready` while the context is open.
+
+    Args:
+        host: The address to listen on.
+        port: The port; 0 is off.
+        readiness: Asked for each `/health/ready`.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    if port == 0:
+        yield
+        return
+
+    async def live(_request: web.Request) -> web.Response:
+        return _answer(200, {"status": "ok"})
+
+    async def ready(_request: web.Request) -> web.Response:
+        problems = await readiness()
+        if problems:
+            return _answer(503, {"status": "down", "problems": problems})
+        return _answer(200, {"status": "ok"})
+
+    application = web.Application()
+    application.add_routes([web.get("/health/live", live), web.get("/health/ready", ready)])
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _answer(status: int, body: dict[str, object]) -> web.Response:
+    return web.Response(status=status, body=json.dumps(body).encode(), content_type="application/json")

@@ -1,0 +1,87 @@
+"""Makes Redis say what MongoDB knows: the answer to every write to Redis that was lost."""
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.core.clock import utc_now
+from app.queue.task_queue import Entry, TaskQueue
+from app.store.duties import DutyStore
+from app.store.unfinished import Unfinished, UnfinishedStore
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_S = 5.0
+DUTY = "reconcile"
+DUTY_TIME = timedelta(seconds=30)
+"""How long a process that died keeps the duty."""
+
+OVERLAP = timedelta(seconds=30)
+"""How far back a short pass looks past the last one: clocks differ, and a write may take a while to be seen."""
+
+LAPSE_MARGIN = timedelta(seconds=2)
+"""Redis notices a lapsed lease by itself; only what it does not know of is left this long after."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What one pass did: whether it went through everything, and how many tasks it offered."""
+
+    full: bool
+    offered: int
+
+
+class Reconciler:
+    """Compares MongoDB with Redis, in one process at a time.
+
+    A short pass offers the tasks whose time came since the last pass and that still wait: whatever way a task came to
+    wait, its `run_at` passes through that window once. A full pass offers all that wait; it is made when Redis does not
+    know this service's epoch, that is when it is new, was wiped or lost its memory in a restart.
+
+    Offering an id that is queued changes nothing, and one that is running is dropped by the next claim.
+    """
+
+    def __init__(self, unfinished: UnfinishedStore, duties: DutyStore, queue: TaskQueue, *, holder: str) -> None:
+        self._unfinished = unfinished
+        self._duties = duties
+        self._queue = queue
+        self._holder = holder
+        self._last: datetime | None = None
+
+    async def run_once(self) -> Reconciled | None:
+        """One pass, or None while another process has the duty.
+
+        Raises:
+            StoreUnavailable: MongoDB cannot serve.
+            QueueUnavailable: Redis cannot serve.
+        """
+        now = utc_now()
+        if not await self._duties.take(DUTY, self._holder, now=now, until=now + DUTY_TIME):
+            self._last = None
+            return None
+        full = not await self._queue.has_epoch()
+        since = (self._last or now) - OVERLAP
+        pages = self._unfinished.waiting() if full else self._unfinished.became_due(since=since, until=now)
+        offered = await self._offer(pages) + await self._offer(self._unfinished.lapsed(before=now - LAPSE_MARGIN))
+        if full:
+            # Last, so that a pass that was cut short is made again.
+            await self._queue.set_epoch()
+            logger.info("Rebuilt the queues: offered %d tasks", offered)
+        self._last = now
+        return Reconciled(full, offered)
+
+    async def _offer(self, pages: AsyncIterator[list[Unfinished]]) -> int:
+        offered = 0
+        async for page in pages:
+            await self._queue.dispatch(
+                (Entry(task.task_id, task.queue, task.due_at, task.priority) for task in page), only_missing=True
+            )
+            offered += len(page)
+            now = utc_now()
+            await self._duties.take(DUTY, self._holder, now=now, until=now + DUTY_TIME)
+        return offered
+
+    async def give_up(self) -> None:
+        """Let another process take over at once."""
+        await self._duties.give_up(DUTY, self._holder)

@@ -1,0 +1,249 @@
+"""The worker: builds its parts, runs tasks until it is told to stop, and leaves nothing behind."""
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import uvloop
+
+from app.api.probes import serve_probes
+from app.core.clock import utc_now
+from app.core.errors import StoreUnavailable
+from app.core.ids import TaskId, WorkerId, new_worker_id
+from app.core.task_type import TaskTypes
+from app.queue import keys
+from app.queue.connect import open_redis
+from app.queue.signals import Signals
+from app.queue.task_queue import TaskQueue
+from app.queue.worker import LeasedWorker
+from app.services import reconcile, report
+from app.services.context import HttpAccess
+from app.services.execute import Interruption
+from app.services.keep_leases import LeaseKeeper
+from app.services.reconcile import Reconciler
+from app.services.report import Reporter
+from app.services.run import TaskRunner
+from app.services.settle import Settler
+from app.services.supervise import repeat, until_done
+from app.store.attempts import AttemptStore
+from app.store.duties import DutyStore
+from app.store.indexes import create_indexes
+from app.store.mongo import Mongo, open_mongo
+from app.store.settlements import SettlementStore
+from app.store.unfinished import UnfinishedStore
+from app.store.workers import WorkerDocument, WorkerStore
+from app.tasks.http_guard import open_http_access
+from app.tasks.registry import load_task_modules
+from app.telemetry.logging import configure_logging
+from settings import Settings
+
+logger = logging.getLogger(__name__)
+
+HANDLER_THREADS = "handler"
+IDLE_THREAD_S = 0.1
+BEAT_S = 5.0
+START_PAUSE_S = 1.0
+DEAF_S = 10.0
+"""A worker whose claims were not answered for this long is alive but deaf, and says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """A worker that is built and not yet running."""
+
+    id: WorkerId
+    loop: LeasedWorker
+    runner: TaskRunner
+    keeper: LeaseKeeper
+    reporter: Reporter
+    reconciler: Reconciler
+    queue: TaskQueue
+    workers: WorkerStore
+    document: WorkerDocument
+
+
+def run(settings: Settings) -> int:
+    """Run a worker until SIGTERM or SIGINT; the exit code.
+
+    Raises:
+        TaskModuleError: a module of TASK_MODULES cannot be imported.
+        TaskTypeError: one of them registers a type wrongly.
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    types = load_task_modules(settings.task_modules)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, types))
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(HANDLER_THREADS)]
+    for thread in threads:
+        thread.join(IDLE_THREAD_S)  # one that runs nothing ends at once
+    left = [thread for thread in threads if thread.is_alive()]
+    if left:
+        # The interpreter would wait for them without end; their tasks have been released or timed out.
+        logger.warning("Leaving %d handlers that did not stop in their threads", len(left))
+        logging.shutdown()
+        os._exit(0)
+    return 0
+
+
+async def serve(settings: Settings, types: TaskTypes) -> None:
+    """Run a worker in this loop until SIGTERM or SIGINT."""
+    stop = StopSignals()
+    async with open_worker(settings, types) as parts:
+        logger.info("Worker %s serves %s with %d slots", parts.id, ", ".join(settings.queues), settings.concurrency)
+        claiming = asyncio.create_task(parts.loop.main())
+        await asyncio.wait({claiming, asyncio.create_task(stop.first.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        parts.loop.stop_claiming()
+        await claiming
+        logger.info("Stopping: %d tasks are running", parts.loop.running)
+        await _drain(parts, stop, settings.shutdown_grace_seconds)
+        logger.info("Stopped")
+
+
+async def _drain(parts: WorkerParts, stop: "StopSignals", grace_s: float) -> None:
+    """Let what runs finish within the grace, or until a second signal; then release the rest."""
+    waiting = {
+        asyncio.create_task(parts.loop.drain(grace_s)),
+        asyncio.create_task(stop.second.wait()),
+    }
+    _, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    if parts.loop.running:
+        logger.info("Releasing %d tasks", parts.loop.running)
+        parts.runner.release_all()
+        await parts.loop.drain(grace_s=30.0)
+
+
+class StopSignals:
+    """SIGTERM and SIGINT as events: the first asks to finish, the second to stop at once."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._on_signal)
+
+    def _on_signal(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+
+@asynccontextmanager
+async def open_worker(settings: Settings, types: TaskTypes) -> AsyncIterator[WorkerParts]:
+    """Build a worker with its connections and background loops; all is closed again at the end."""
+    async with AsyncExitStack() as stack:
+        mongo = await stack.enter_async_context(
+            open_mongo(settings.mongo_url.get_secret_value(), settings.mongo_database)
+        )
+        redis = await stack.enter_async_context(open_redis(settings.redis_url.get_secret_value()))
+        http = await stack.enter_async_context(open_http_access(allow_private=settings.http_allow_private))
+        executor = ThreadPoolExecutor(settings.concurrency, thread_name_prefix=HANDLER_THREADS)
+        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        parts = _build(settings, types, mongo, TaskQueue(redis), http, executor)
+        await stack.enter_async_context(_background(parts, mongo))
+
+        async def readiness() -> list[str]:
+            return await _problems(parts, mongo)
+
+        await stack.enter_async_context(serve_probes(settings.host, settings.health_port, readiness))
+        yield parts
+
+
+def _build(
+    settings: Settings, types: TaskTypes, mongo: Mongo, queue: TaskQueue, http: HttpAccess, executor: Executor
+) -> WorkerParts:
+    worker_id = new_worker_id()
+    lease = timedelta(seconds=settings.lease_seconds)
+    retention = timedelta(days=settings.retention_days) if settings.retention_days else None
+    attempts = AttemptStore(
+        mongo,
+        worker=worker_id,
+        lease=lease,
+        max_losses=settings.max_losses,
+        retention=retention,
+        types=list(types),
+    )
+    runner = TaskRunner(
+        attempts=attempts,
+        queue=queue,
+        settler=Settler(SettlementStore(mongo, retention=retention), queue, patience=lease),
+        types=types,
+        http=http,
+        executor=executor,
+        max_result_bytes=settings.max_result_bytes,
+        patience=lease,
+    )
+    return WorkerParts(
+        id=worker_id,
+        loop=LeasedWorker(queue, runner, names=settings.queues, concurrency=settings.concurrency, lease=lease),
+        runner=runner,
+        keeper=LeaseKeeper(attempts, queue, runner.executions, lease=lease),
+        reporter=Reporter(attempts, runner.executions),
+        reconciler=Reconciler(UnfinishedStore(mongo), DutyStore(mongo), queue, holder=worker_id),
+        queue=queue,
+        workers=WorkerStore(mongo),
+        document={
+            "_id": worker_id,
+            "queues": list(settings.queues),
+            "types": list(types),
+            "concurrency": settings.concurrency,
+            "running": 0,
+            "started_at": utc_now(),
+            "seen_at": utc_now(),
+        },
+    )
+
+
+async def _problems(parts: WorkerParts, mongo: Mongo) -> list[str]:
+    """Why tasks do not run here at the moment."""
+    problems = []
+    try:
+        await mongo.ping()
+    except StoreUnavailable as error:
+        problems.append(str(error))
+    if not parts.loop.claimed_within(DEAF_S):
+        problems.append(f"no claim was answered by Redis in the last {DEAF_S:g} s")
+    return problems
+
+
+@asynccontextmanager
+async def _background(parts: WorkerParts, mongo: Mongo) -> AsyncIterator[None]:
+    """The loops beside the claims: signals, leases, reports, heartbeat, reconcile."""
+
+    def cancel(task_id: str) -> None:
+        parts.runner.executions.interrupt(TaskId(task_id), Interruption.CANCEL)
+
+    async def beat() -> None:
+        await parts.workers.beat({**parts.document, "running": parts.loop.running, "seen_at": utc_now()})
+
+    callbacks = {keys.wake_channel(name): parts.loop.wake_at for name in parts.document["queues"]}
+    signals = Signals(parts.queue.redis, {**callbacks, keys.CANCEL_CHANNEL: cancel}, on_connect=parts.loop.wake)
+    async def prepare() -> None:
+        await create_indexes(mongo)
+
+    loops = [
+        asyncio.create_task(until_done("creating indexes", prepare, every_s=START_PAUSE_S)),
+        asyncio.create_task(signals.run()),
+        asyncio.create_task(repeat("renewing leases", parts.keeper.renew, every_s=parts.keeper.interval_s)),
+        asyncio.create_task(repeat("keeping reports", parts.reporter.flush, every_s=report.INTERVAL_S)),
+        asyncio.create_task(repeat("heartbeat", beat, every_s=BEAT_S)),
+        asyncio.create_task(repeat("reconcile", parts.reconciler.run_once, every_s=reconcile.INTERVAL_S)),
+    ]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        try:
+            await parts.workers.leave(parts.id)
+            await parts.reconciler.give_up()
+        except StoreUnavailable as error:
+            logger.warning("Could not sign off: %s", error)

@@ -1,0 +1,142 @@
+"""An Arqive in this process: the services on real servers, and workers on request."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pymongo
+import pytest
+import redis
+
+from app.core.clock import utc_now
+from app.core.errors import Invalid
+from app.core.ids import TaskId
+from app.core.states import TERMINAL
+from app.models import Submission, Task
+from app.queue import keys
+from app.queue.connect import open_redis
+from app.queue.signals import Signals
+from app.queue.task_queue import TaskQueue
+from app.services.backend import Backend
+from app.services.read import wait_for_task
+from app.services.submit import submit
+from app.services.wait import Endings
+from app.store.indexes import create_indexes
+from app.store.mongo import open_mongo
+from app.store.tasks import TaskStore
+from app.store.workers import WorkerStore
+from app.tasks.registry import load_task_modules
+from app.worker import WorkerParts, open_worker
+from settings import Settings, load_settings
+
+RunWorker = Callable[..., AbstractAsyncContextManager[WorkerParts]]
+
+
+@pytest.fixture
+def settings(mongo_url: str, empty_redis: str, mongo_database: str) -> Settings:
+    """Settings of a worker beside others: no probes, the sample types, short leases."""
+    return load_settings(
+        mongo_url=mongo_url,
+        redis_url=empty_redis,
+        mongo_database=mongo_database,
+        health_port=0,
+        task_modules="tests.sample_tasks",
+        lease_seconds=3,
+        shutdown_grace_seconds=5,
+        http_allow_private=True,
+    )
+
+
+@pytest.fixture
+async def backend(settings: Settings) -> AsyncIterator[Backend]:
+    """What a web process works with."""
+    async with (
+        open_mongo(settings.mongo_url.get_secret_value(), settings.mongo_database) as mongo,
+        open_redis(settings.redis_url.get_secret_value()) as client,
+    ):
+        await create_indexes(mongo)
+        endings = Endings()
+        signals = Signals(client, {keys.ENDED_CHANNEL: endings.on_signal}, endings.wake_all)
+        listening = asyncio.create_task(signals.run())
+        yield Backend(
+            mongo=mongo,
+            tasks=TaskStore(mongo),
+            workers=WorkerStore(mongo),
+            queue=TaskQueue(client),
+            endings=endings,
+            types=load_task_modules(settings.task_modules),
+            retention=timedelta(days=settings.retention_days),
+        )
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
+@pytest.fixture
+def run_worker(settings: Settings) -> RunWorker:
+    """A context in which a worker runs; settings by name change those of the test."""
+
+    @asynccontextmanager
+    async def running(**changes: Any) -> AsyncIterator[WorkerParts]:
+        changed = load_settings(**{**settings.model_dump(), **changes})
+        async with open_worker(changed, load_task_modules(changed.task_modules)) as parts:
+            claiming = asyncio.create_task(parts.loop.main())
+            try:
+                yield parts
+            finally:
+                parts.loop.stop_claiming()
+                await claiming
+                parts.runner.release_all()
+                await parts.loop.drain(10)
+
+    return running
+
+
+@pytest.fixture
+async def worker(run_worker: RunWorker) -> AsyncIterator[WorkerParts]:
+    """One worker."""
+    async with run_worker() as parts:
+        yield parts
+
+
+async def submit_one(backend: Backend, type: str, payload: dict[str, Any] | None = None, **fields: Any) -> Task:  # noqa: A002
+    """Submit a task that is accepted."""
+    [task] = await submit(backend, [Submission(type=type, payload=payload or {}, **fields)])
+    assert not isinstance(task, Invalid), task
+    return task
+
+
+async def ended(backend: Backend, task: Task, timeout_s: float = 15) -> Task:
+    """The task once it is terminal."""
+    current = await wait_for_task(backend, TaskId(task.id), seconds=timeout_s)
+    assert current.status in TERMINAL, f"still {current.status} after {timeout_s} s"
+    return current
+
+
+KNOWN_KEYS = re.compile(r"arq:job:[0-9a-f]{24}|arq:in-progress:[0-9a-f]{24}|arq:queue:.+|arqive:leases:.+|arqive:epoch")
+
+
+@pytest.fixture(autouse=True)
+def _invariants(
+    settings: Settings,
+    mongo_client: pymongo.MongoClient[dict[str, Any]],
+    redis_client: redis.Redis,
+) -> Any:
+    """What must hold after every test, whatever it did."""
+    yield
+    for document in mongo_client[settings.mongo_database].tasks.find():
+        where = f"{document['type']} {document['_id']}"
+        if document["status"] == "running":
+            assert document["lease"]["until"] > utc_now(), f"{where} runs without a live lease"
+        else:
+            assert document["lease"] is None, f"{where} is {document['status']} and has a lease"
+        assert document["attempt"] - document["losses"] <= document["max_attempts"], f"{where} had too many attempts"
+        if document["status"] in TERMINAL:
+            assert document["finished_at"] is not None, f"{where} ended at no time"
+            assert not redis_client.exists(f"arq:in-progress:{document['_id']}"), f"{where} ended and is in progress"
+    for key in redis_client.scan_iter(count=1000):
+        assert KNOWN_KEYS.fullmatch(key.decode()), f"unknown key {key!r}"
+        if key.startswith((b"arq:job:", b"arq:in-progress:")):
+            assert redis_client.pttl(key) != -1, f"{key!r} has no TTL"

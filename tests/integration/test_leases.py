@@ -1,0 +1,166 @@
+"""Who may run a task, and who may say how it ended."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from app.core.attempt import Attempt, Settlement
+from app.core.clock import utc_now
+from app.core.ids import TaskId, WorkerId, new_lease_token
+from app.core.outcomes import Completed, ErrorCode, Failed, Failure
+from app.services.backend import Backend
+from app.services.read import get_task
+from app.store.attempts import AttemptStore
+from app.store.settlements import Record, SettlementStore
+from tests.integration.conftest import RunWorker, ended, submit_one
+from tests.waiting import wait_until
+
+LEASE = timedelta(seconds=0.3)
+
+
+def _attempts(backend: Backend, worker: str, **changes: Any) -> AttemptStore:
+    options: dict[str, Any] = {"lease": LEASE, "max_losses": 3, "retention": None, "types": ["echo"], **changes}
+    return AttemptStore(backend.mongo, worker=WorkerId(worker), **options)
+
+
+async def _claim_and_begin(backend: Backend, store: AttemptStore, lease: timedelta = LEASE) -> list[Attempt]:
+    claim, _ = await backend.queue.claim("default", limit=10, lease=lease)
+    return (await store.begin(claim, now=utc_now())).attempts
+
+
+def _completed(attempt: Attempt, result: Any) -> Record:
+    return Record(Settlement(attempt, Completed(result), utc_now()), None, [])
+
+
+async def _until_claimed(backend: Backend, store: AttemptStore) -> Attempt:
+    found: list[Attempt] = []
+
+    async def claimed() -> bool:
+        found.extend(await _claim_and_begin(backend, store))
+        return bool(found)
+
+    await wait_until(claimed, 5)
+    return found[0]
+
+
+async def test_a_lapsed_lease_is_taken_over_and_the_old_attempt_recorded_as_lost(backend: Backend) -> None:
+    task = await submit_one(backend, "echo")
+    [first] = await _claim_and_begin(backend, _attempts(backend, "first"))
+    second = await _until_claimed(backend, _attempts(backend, "second"))
+    assert (second.task_id, second.number, second.losses) == (first.task_id, 2, 1)
+
+    store = SettlementStore(backend.mongo, retention=None)
+    await store.settle([_completed(first, "from a zombie")])
+    assert (await get_task(backend, TaskId(task.id))).status == "running", "the first has no say any more"
+
+    await store.settle([_completed(second, "right")])
+    done = await get_task(backend, TaskId(task.id))
+    assert (done.status, done.result) == ("completed", "right")
+    assert [(entry.attempt, entry.outcome, entry.worker) for entry in done.history] == [
+        (1, "lost", "first"),
+        (2, "completed", "second"),
+    ]
+
+    late = Failed(Failure(ErrorCode.HANDLER_ERROR, "too late"))
+    await store.settle([Record(Settlement(first, late, utc_now()), None, [])])
+    assert await get_task(backend, TaskId(task.id)) == done, "a terminal task is immutable"
+    await backend.queue.redis.flushall()
+
+
+async def test_a_task_that_loses_its_workers_is_failed(backend: Backend) -> None:
+    task = await submit_one(backend, "echo", max_attempts=1)
+    await _claim_and_begin(backend, _attempts(backend, "first"))
+    for worker in ("second", "third"):
+        attempt = await _until_claimed(backend, _attempts(backend, worker))
+        assert attempt.max_attempts == 1, "lost attempts use up none"
+
+    async def failed() -> bool:
+        assert await _claim_and_begin(backend, _attempts(backend, "fourth")) == []
+        return (await get_task(backend, TaskId(task.id))).status == "failed"
+
+    await wait_until(failed, 5)
+    done = await get_task(backend, TaskId(task.id))
+    assert done.error is not None
+    assert (done.error.code, done.losses, done.lease) == ("lost", 3, None)
+    assert [entry.outcome for entry in done.history] == ["lost", "lost", "lost"]
+    await backend.queue.redis.flushall()
+
+
+async def test_a_cancel_of_a_lost_attempt_ends_the_task(backend: Backend) -> None:
+    task = await submit_one(backend, "echo")
+    await _claim_and_begin(backend, _attempts(backend, "first"))
+    assert await backend.tasks.request_cancel(TaskId(task.id), now=utc_now())
+
+    async def cancelled() -> bool:
+        assert await _claim_and_begin(backend, _attempts(backend, "second")) == []
+        return (await get_task(backend, TaskId(task.id))).status == "cancelled"
+
+    await wait_until(cancelled, 5)
+    await backend.queue.redis.flushall()
+
+
+async def test_a_lease_that_is_renewed_is_nobody_elses(backend: Backend, run_worker: RunWorker) -> None:
+    async with run_worker(lease_seconds=1), run_worker(lease_seconds=1):
+        done = await ended(backend, await submit_one(backend, "sleep", {"seconds": 3}))
+    assert [entry.outcome for entry in done.history] == ["completed"]
+
+
+async def test_two_claims_of_the_same_id_begin_it_once(backend: Backend) -> None:
+    """As after a rebuild of the queue: the id is claimed twice, the store lets one through."""
+    await submit_one(backend, "echo")
+    claim, _ = await backend.queue.claim("default", limit=10, lease=timedelta(seconds=60))
+    stores = [_attempts(backend, f"worker {number}", lease=timedelta(seconds=60)) for number in range(5)]
+    claims = [claim, *(replace(claim, token=new_lease_token()) for _ in range(4))]
+    begun = await asyncio.gather(
+        *(store.begin(each, now=utc_now()) for store, each in zip(stores, claims, strict=True))
+    )
+    assert sorted(len(each.attempts) for each in begun) == [0, 0, 0, 0, 1]
+    assert sum(len(each.waiting) for each in begun) == 4, "the others are told to look again when the lease ends"
+    [attempt] = [attempt for each in begun for attempt in each.attempts]
+    await SettlementStore(backend.mongo, retention=None).settle([_completed(attempt, None)])
+    await backend.queue.redis.flushall()
+
+
+async def test_begin_again_finds_what_it_has_begun(backend: Backend) -> None:
+    """As after an acknowledgement that got lost."""
+    await submit_one(backend, "echo")
+    store = _attempts(backend, "worker", lease=timedelta(seconds=60))
+    claim, _ = await backend.queue.claim("default", limit=10, lease=timedelta(seconds=60))
+    first, second = await store.begin(claim, now=utc_now()), await store.begin(claim, now=utc_now())
+    assert [attempt.number for attempt in first.attempts] == [attempt.number for attempt in second.attempts] == [1]
+    await SettlementStore(backend.mongo, retention=None).settle([_completed(first.attempts[0], None)])
+    await backend.queue.redis.flushall()
+
+
+async def test_an_unknown_type_is_left_for_a_worker_that_knows_it(backend: Backend, run_worker: RunWorker) -> None:
+    task = await submit_one(backend, "echo")
+    store = _attempts(backend, "old", types=["sleep"])
+    claim, _ = await backend.queue.claim("default", limit=10, lease=LEASE)
+    begun = await store.begin(claim, now=utc_now())
+    assert begun.attempts == []
+    assert [entry.task_id for entry in begun.waiting] == [task.id]
+    assert (await get_task(backend, TaskId(task.id))).status == "pending"
+    async with run_worker():
+        done = await ended(backend, task)
+    assert (done.status, done.attempt) == ("completed", 1)
+
+
+@pytest.mark.parametrize("max_attempts", [1, 3])
+async def test_a_shutdown_gives_tasks_back_uncounted(
+    backend: Backend, run_worker: RunWorker, max_attempts: int
+) -> None:
+    task = await submit_one(backend, "sleep", {"seconds": 60}, max_attempts=max_attempts)
+
+    async def running() -> bool:
+        return (await get_task(backend, TaskId(task.id))).status == "running"
+
+    for _ in range(2):
+        async with run_worker():
+            await wait_until(running)
+        released = await get_task(backend, TaskId(task.id))
+        assert (released.status, released.attempt, released.lease) == ("pending", 0, None)
+    assert [entry.outcome for entry in released.history] == ["released", "released"]
+    assert await backend.queue.redis.exists(f"arq:in-progress:{task.id}") == 0
