@@ -143,3 +143,9 @@ async def blocks(_ctx: Context, payload: Block) -> str:
     """Blocks the event loop, as nobody should."""
     time.sleep(payload.seconds)  # noqa: ASYNC251 - that is the point
     return "done"
+
+
+@task("test.thread_deaf", max_attempts=1)
+def deaf(_ctx: Context, _payload: dict[str, Any]) -> None:
+    """Runs in a thread and never looks."""
+    time.sleep(3600)
