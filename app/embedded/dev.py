@@ -23,7 +23,7 @@ _READY_S = 60.0
 _POLL_S = 0.1
 _BEYOND_GRACE_S = 5.0  # what web and worker need after the grace, to release and to say goodbye
 _SERVER_STOP_S = 10.0
-_PING_NAMED_S = 5.0  # a server that the environment names may be far away
+_PING_NAMED_S = 3.0  # a server that the environment names may be far away
 _PING_DEFAULT_S = 1.0
 
 Say = Callable[[str], None]
