@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
-from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorCursor, AsyncIOMotorDatabase
 from pymongo import WriteConcern
 from pymongo.collection import Collection as SyncCollection
 from pymongo.errors import (
@@ -21,6 +21,7 @@ from pymongo.errors import (
 from app.core.errors import StoreUnavailable
 
 Collection = AsyncIOMotorCollection[Any]
+Cursor = AsyncIOMotorCursor[Any]
 
 SERVER_SELECTION_MS = 3_000
 """How long an operation looks for a server before it says that there is none: the longest wait for a 503."""

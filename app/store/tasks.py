@@ -10,7 +10,10 @@ from bson import ObjectId
 from app.core.ids import TaskId
 from app.core.states import CANCEL, RETRY, TERMINAL, WAITING, Status, Transition
 from app.store.documents import TaskDocument
-from app.store.mongo import Mongo, store_errors
+from app.store.mongo import Cursor, Mongo, store_errors
+
+_INDEXED = frozenset({"status", "type", "queue", "tags"})
+"""The fields of a filter that an index starts with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class TaskFilter:
         if self.queue is not None:
             query["queue"] = self.queue
         if self.tags:
-            query["tags"] = {"$all": list(self.tags)}
+            query["tags"] = self.tags[0] if len(self.tags) == 1 else {"$all": list(self.tags)}
         created: dict[str, datetime] = {}
         if self.created_after is not None:
             created["$gte"] = self.created_after
@@ -106,10 +109,13 @@ class TaskStore:
             bounds = query.setdefault("_id", {})
             bounds["$lt"] = min(ObjectId(after), bounds.get("$lt", ObjectId(after)))
         with store_errors():
-            documents: list[TaskDocument] = (
-                await self._tasks.find(query).sort("_id", -1).limit(limit).to_list(length=limit)
-            )
+            documents: list[TaskDocument] = await self._newest(query).limit(limit).to_list(length=limit)
         return documents
+
+    def _newest(self, query: dict[str, Any]) -> Cursor:
+        found = self._tasks.find(query).sort("_id", -1)
+        # With nothing else to go by, the order is the index. Not every server sees that by itself.
+        return found if query.keys() & _INDEXED else found.hint("_id_")
 
     async def cancel_waiting(self, task_id: TaskId, *, now: datetime, expire_at: datetime | None) -> bool:
         """Make a waiting task cancelled; False when it was not waiting."""

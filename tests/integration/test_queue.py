@@ -1,0 +1,167 @@
+"""The queue in Redis: order, leases, and what arq's own tools see."""
+
+from datetime import timedelta
+
+import pytest
+from arq.jobs import Job, JobStatus
+
+from app.core.clock import to_ms, utc_now
+from app.core.ids import LeaseToken, TaskId
+from app.queue import keys
+from app.queue.connect import decode_job
+from app.queue.scripts import Ending
+from app.queue.task_queue import Entry, TaskQueue
+from app.services.backend import Backend
+from tests.waiting import wait_until
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def queue(backend: Backend) -> TaskQueue:
+    return backend.queue
+
+
+def _id(number: int) -> TaskId:
+    return TaskId(f"{number:024x}")
+
+
+async def _dispatch(
+    queue: TaskQueue, number: int, *, priority: int = 0, due_in: timedelta = timedelta(0), name: str = "default"
+) -> None:
+    await queue.dispatch([Entry(_id(number), name, utc_now() + due_in, priority)])
+
+
+async def _claim(queue: TaskQueue, limit: int = 10, lease: timedelta = MINUTE, name: str = "default") -> list[int]:
+    claim, _ = await queue.claim(name, limit=limit, lease=lease)
+    return [int(task_id, 16) for task_id in claim.task_ids]
+
+
+async def test_first_in_first_out(queue: TaskQueue) -> None:
+    for number in (3, 1, 2):
+        await _dispatch(queue, number, due_in=timedelta(milliseconds=-10 + 2 * (number == 1)))
+    claimed = await _claim(queue, 2) + await _claim(queue, 2)
+    assert sorted(claimed) == [1, 2, 3]
+    assert claimed[-1] == 1, "the one that became due last comes last"
+    assert await _claim(queue) == []
+
+
+async def test_a_higher_priority_goes_first_and_age_catches_up(queue: TaskQueue) -> None:
+    await _dispatch(queue, 1)
+    await _dispatch(queue, 2, priority=9)
+    await _dispatch(queue, 3, priority=5)
+    await _dispatch(queue, 4, due_in=-4.5 * MINUTE)
+    await _dispatch(queue, 5, due_in=-5.5 * MINUTE)
+    await _dispatch(queue, 6, due_in=-9.5 * MINUTE)
+    assert await _claim(queue) == [6, 2, 5, 3, 4, 1], "each step of priority is worth a minute of waiting"
+
+
+async def test_a_deferred_id_is_claimed_when_due_with_its_priority(queue: TaskQueue) -> None:
+    await _dispatch(queue, 1)
+    await _dispatch(queue, 2, priority=3, due_in=timedelta(seconds=0.3))
+    await _dispatch(queue, 3, priority=7, due_in=timedelta(seconds=0.3))
+    claim, due = await queue.claim("default", limit=0, lease=MINUTE)
+    assert claim.task_ids == ()
+    assert due is not None
+    assert timedelta(0) < due - utc_now() <= timedelta(seconds=0.3)
+    await wait_until(lambda: utc_now() > due)
+    assert await _claim(queue) == [3, 2, 1]
+
+
+async def test_dispatching_again_moves_an_id_and_only_missing_does_not(queue: TaskQueue) -> None:
+    await _dispatch(queue, 1, due_in=MINUTE)
+    await queue.dispatch([Entry(_id(1), "default", utc_now(), 0)], only_missing=True)
+    assert await _claim(queue) == []
+    await _dispatch(queue, 1)
+    assert await _claim(queue) == [1]
+
+
+async def test_a_claim_leaves_what_others_hold(queue: TaskQueue) -> None:
+    await _dispatch(queue, 1)
+    assert await _claim(queue) == [1]
+    await _dispatch(queue, 1)
+    assert await _claim(queue) == [], "it runs already, the second entry is dropped"
+    assert await queue.redis.zcard(keys.queue("default")) == 0
+
+
+async def test_a_lapsed_lease_is_claimed_by_the_next(queue: TaskQueue) -> None:
+    await _dispatch(queue, 1)
+    assert await _claim(queue, lease=timedelta(milliseconds=100)) == [1]
+
+    async def claimed() -> bool:
+        return await _claim(queue) == [1]
+
+    await wait_until(claimed, 2)
+
+
+async def test_queues_are_apart(queue: TaskQueue) -> None:
+    await _dispatch(queue, 1, name="one")
+    await _dispatch(queue, 2, name="two")
+    assert await _claim(queue, name="two") == [2]
+    assert await _claim(queue, name="one") == [1]
+
+
+async def test_only_the_holder_ends_a_lease(queue: TaskQueue) -> None:
+    await _dispatch(queue, 1)
+    claim, _ = await queue.claim("default", limit=1, lease=MINUTE)
+    await queue.settle("default", [Ending(_id(1), LeaseToken("another"))])
+    assert await queue.redis.exists(keys.in_progress(_id(1))) == 1
+    await queue.settle("default", [Ending(_id(1), claim.token)])
+    assert await queue.redis.keys("*") == [], "nothing of a finished task is left"
+
+
+async def test_a_renewal_is_for_the_holder_only(queue: TaskQueue) -> None:
+    await _dispatch(queue, 1)
+    await _dispatch(queue, 2)
+    claim, _ = await queue.claim("default", limit=2, lease=timedelta(seconds=1))
+    lost = await queue.renew(
+        [("default", _id(1), claim.token), ("default", _id(2), LeaseToken("another"))], lease=MINUTE
+    )
+    assert lost == {_id(2)}
+    assert await queue.redis.pttl(keys.in_progress(_id(1))) > 50_000
+    assert await queue.redis.pttl(keys.in_progress(_id(2))) <= 1_000
+
+
+async def test_a_renewal_restores_a_lease_that_redis_forgot(queue: TaskQueue) -> None:
+    await _dispatch(queue, 1)
+    claim, _ = await queue.claim("default", limit=1, lease=MINUTE)
+    await queue.redis.flushall()
+    assert await queue.renew([("default", _id(1), claim.token)], lease=MINUTE) == frozenset()
+    await _dispatch(queue, 1)
+    assert await _claim(queue) == [], "nobody else gets it"
+
+
+async def test_a_renewal_does_not_touch_what_was_queued_again(queue: TaskQueue) -> None:
+    await _dispatch(queue, 1)
+    claim, _ = await queue.claim("default", limit=1, lease=MINUTE)
+    await queue.settle("default", [Ending(_id(1), claim.token, 0, to_ms(utc_now()))])
+    await queue.renew([("default", _id(1), claim.token)], lease=MINUTE)
+    assert await _claim(queue) == [1]
+
+
+async def test_arq_sees_the_truth(queue: TaskQueue) -> None:
+    job = Job(_id(1), queue.redis, _queue_name=keys.queue("default"), _deserializer=decode_job)
+    assert await job.status() is JobStatus.not_found
+
+    await _dispatch(queue, 1, due_in=timedelta(seconds=0.2), priority=4)
+    assert await job.status() is JobStatus.deferred
+    info = await job.info()
+    assert info is not None
+    assert (info.function, list(info.args)) == ("task", [_id(1)])
+    assert info.score is not None
+    assert abs(info.score - to_ms(utc_now())) < 1000
+
+    async def queued() -> bool:
+        return await job.status() is JobStatus.queued
+
+    await wait_until(queued, 2)
+    await queue.claim("default", limit=0, lease=MINUTE)
+    assert await job.status() is JobStatus.queued, "also after it moved to the ready band"
+
+    claim, _ = await queue.claim("default", limit=1, lease=MINUTE)
+    assert await job.status() is JobStatus.in_progress
+    await queue.settle("default", [Ending(_id(1), claim.token, 4, to_ms(utc_now()) + 60_000)])
+    assert await job.status() is JobStatus.deferred, "as when it waits for its next attempt"
+    await queue.withdraw("default", [_id(1)])
+    assert await job.status() is JobStatus.not_found
+    assert await job.info() is None
