@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -20,13 +20,14 @@ from app.core.ids import TaskId, WorkerId, new_worker_id
 from app.core.task_type import TaskTypes
 from app.queue import keys
 from app.queue.connect import open_redis
+from app.queue.leases import open_lease_queue
 from app.queue.signals import Signals
 from app.queue.task_queue import TaskQueue
 from app.queue.worker import LeasedWorker
 from app.services import reconcile, report
 from app.services.context import HttpAccess
-from app.services.execute import Interruption
-from app.services.keep_leases import LeaseKeeper
+from app.services.execute import Executions, Interruption
+from app.services.keep_leases import LeaseKeeper, in_thread
 from app.services.reconcile import Reconciler
 from app.services.report import Reporter
 from app.services.run import TaskRunner
@@ -35,7 +36,8 @@ from app.services.supervise import repeat, until_done
 from app.store.attempts import AttemptStore
 from app.store.duties import DutyStore
 from app.store.indexes import create_indexes
-from app.store.mongo import Mongo, open_mongo
+from app.store.leases import LeaseStore
+from app.store.mongo import Mongo, open_mongo, open_mongo_for_thread
 from app.store.settlements import SettlementStore
 from app.store.unfinished import UnfinishedStore
 from app.store.workers import WorkerDocument, WorkerStore
@@ -61,7 +63,6 @@ class WorkerParts:
     id: WorkerId
     loop: LeasedWorker
     runner: TaskRunner
-    keeper: LeaseKeeper
     reporter: Reporter
     reconciler: Reconciler
     queue: TaskQueue
@@ -147,6 +148,7 @@ async def open_worker(settings: Settings, types: TaskTypes) -> AsyncIterator[Wor
         executor = ThreadPoolExecutor(settings.concurrency, thread_name_prefix=HANDLER_THREADS)
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         parts = _build(settings, types, mongo, TaskQueue(redis), http, executor)
+        await stack.enter_async_context(_leases(settings, parts.runner.executions))
         await stack.enter_async_context(_background(parts, mongo))
 
         async def readiness() -> list[str]:
@@ -184,7 +186,6 @@ def _build(
         id=worker_id,
         loop=LeasedWorker(queue, runner, names=settings.queues, concurrency=settings.concurrency, lease=lease),
         runner=runner,
-        keeper=LeaseKeeper(attempts, queue, runner.executions, lease=lease),
         reporter=Reporter(attempts, runner.executions),
         reconciler=Reconciler(UnfinishedStore(mongo), DutyStore(mongo), queue, holder=worker_id),
         queue=queue,
@@ -199,6 +200,26 @@ def _build(
             "seen_at": utc_now(),
         },
     )
+
+
+def _leases(settings: Settings, executions: Executions) -> AbstractAsyncContextManager[None]:
+    """Keep the leases of what runs, in a thread with connections of its own."""
+    loop = asyncio.get_running_loop()
+    lease = timedelta(seconds=settings.lease_seconds)
+    patience = lease / 3
+
+    def interrupt(task_id: TaskId, why: Interruption) -> None:
+        loop.call_soon_threadsafe(executions.interrupt, task_id, why)
+
+    def keep(stop: threading.Event) -> None:
+        mongo_url, redis_url = settings.mongo_url.get_secret_value(), settings.redis_url.get_secret_value()
+        with (
+            open_mongo_for_thread(mongo_url, settings.mongo_database, timeout=patience) as database,
+            open_lease_queue(redis_url, timeout=patience) as queue,
+        ):
+            LeaseKeeper(LeaseStore(database, lease=lease), queue, executions, interrupt, lease=lease).run(stop)
+
+    return in_thread(keep)
 
 
 async def _problems(parts: WorkerParts, mongo: Mongo) -> list[str]:
@@ -225,13 +246,13 @@ async def _background(parts: WorkerParts, mongo: Mongo) -> AsyncIterator[None]:
 
     callbacks = {keys.wake_channel(name): parts.loop.wake_at for name in parts.document["queues"]}
     signals = Signals(parts.queue.redis, {**callbacks, keys.CANCEL_CHANNEL: cancel}, on_connect=parts.loop.wake)
+
     async def prepare() -> None:
         await create_indexes(mongo)
 
     loops = [
         asyncio.create_task(until_done("creating indexes", prepare, every_s=START_PAUSE_S)),
         asyncio.create_task(signals.run()),
-        asyncio.create_task(repeat("renewing leases", parts.keeper.renew, every_s=parts.keeper.interval_s)),
         asyncio.create_task(repeat("keeping reports", parts.reporter.flush, every_s=report.INTERVAL_S)),
         asyncio.create_task(repeat("heartbeat", beat, every_s=BEAT_S)),
         asyncio.create_task(repeat("reconcile", parts.reconciler.run_once, every_s=reconcile.INTERVAL_S)),

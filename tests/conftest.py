@@ -39,7 +39,6 @@ def _no_blocking() -> Iterator[None]:
         # app.embedded starts and stops processes while nothing else runs on its loop.
         for function in blockbuster.functions.values():
             function.can_block_in("motor/core.py", {"__init__"})  # reads files, once a process, before it serves
-            function.can_block_in("pymongo/synchronous/mongo_client.py", {"close"})  # a last message, when all is over
             function.can_block_in("logging/__init__.py", {"emit"})  # to the standard output, as containers want it
         yield
 

@@ -36,20 +36,19 @@ class Signals:
 
     async def run(self) -> None:
         """Listen until cancelled."""
-        while True:
+        while not cancel_is_due():
             try:
                 await self._listen()
             except (RedisError, OSError, TimeoutError) as error:
-                if cancel_is_due():
-                    return
                 logger.warning("Lost the connection for signals, trying again: %s", error)
-            await asyncio.sleep(RECONNECT_S)
+            if not cancel_is_due():
+                await asyncio.sleep(RECONNECT_S)
 
     async def _listen(self) -> None:
         async with self._redis.pubsub() as pubsub:
             await pubsub.subscribe(*self._callbacks)
             self._on_connect()
-            while True:
+            while not cancel_is_due():
                 message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=IDLE_CHECK_S)
                 if message is not None:
                     self._callbacks[message["channel"].decode()](message["data"].decode())

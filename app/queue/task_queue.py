@@ -1,4 +1,4 @@
-"""What can be done with task ids in Redis: dispatch, claim, renew, settle, withdraw, signal."""
+"""What can be done with task ids in Redis: dispatch, claim, settle, withdraw, signal."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from arq.connections import ArqRedis
 
 from app.core.attempt import Claim
 from app.core.clock import to_ms, utc_now
-from app.core.ids import LeaseToken, TaskId, new_lease_token
+from app.core.ids import TaskId, new_lease_token
 from app.queue import keys
 from app.queue.connect import encode_job, queue_errors
 from app.queue.scripts import Ending, Scripts
@@ -81,18 +81,6 @@ class TaskQueue:
         if claimed.next_due_ms is not None:
             next_due = utc_now() + timedelta(milliseconds=claimed.next_due_ms - claimed.now_ms)
         return Claim(queue, token, claimed.task_ids), next_due
-
-    async def renew(self, held: Iterable[tuple[str, TaskId, LeaseToken]], *, lease: timedelta) -> frozenset[TaskId]:
-        """Extend leases, given as (queue, id, token); returns the ids that another lease holds."""
-        by_queue: dict[str, list[tuple[TaskId, LeaseToken]]] = defaultdict(list)
-        for queue, task_id, token in held:
-            by_queue[queue].append((task_id, token))
-        lost: frozenset[TaskId] = frozenset()
-        lease_ms = round(lease.total_seconds() * 1000)
-        with queue_errors():
-            for queue, pairs in by_queue.items():
-                lost |= await self._scripts.renew(queue, pairs, lease_ms=lease_ms)
-        return lost
 
     async def settle(self, queue: str, endings: Sequence[Ending]) -> None:
         """End leases; ids that are due again go back to the queue and wake its workers."""

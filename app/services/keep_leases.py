@@ -1,60 +1,88 @@
-"""Renews the leases of what a worker runs, and learns what was lost or is to be cancelled."""
+"""Renews leases from a thread, so that a handler that blocks the event loop does not lose its task."""
 
+import asyncio
 import logging
-from datetime import timedelta
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 
+from app.core.attempt import Attempt
 from app.core.clock import utc_now
-from app.core.errors import QueueUnavailable
+from app.core.errors import ArqiveError, QueueUnavailable
 from app.core.ids import TaskId
-from app.queue.task_queue import TaskQueue
-from app.services.execute import Executions, Interruption
-from app.store.attempts import AttemptStore
+from app.queue.leases import LeaseQueue
+from app.services.execute import STOP_PATIENCE_S, Executions, Interruption
+from app.store.leases import LeaseStore
 
 logger = logging.getLogger(__name__)
+
+Interrupt = Callable[[TaskId, Interruption], None]
+"""Stops the handler of a task; callable from any thread."""
 
 
 class LeaseKeeper:
     """Renews in MongoDB, whose word counts, and in Redis, so that nobody else is offered the task.
 
     Args:
-        attempts: Whose leases.
-        queue: The queues the tasks came from.
+        store: The leases in MongoDB.
+        queue: The leases in Redis.
         executions: What runs.
+        interrupt: How to stop a handler whose lease is lost or whose task is to be cancelled.
         lease: How long a lease lasts from each renewal.
     """
 
-    def __init__(self, attempts: AttemptStore, queue: TaskQueue, executions: Executions, *, lease: timedelta) -> None:
-        self._attempts = attempts
+    def __init__(
+        self, store: LeaseStore, queue: LeaseQueue, executions: Executions, interrupt: Interrupt, *, lease: timedelta
+    ) -> None:
+        self._store = store
         self._queue = queue
         self._executions = executions
+        self._interrupt = interrupt
         self._lease = lease
 
-    @property
-    def interval_s(self) -> float:
-        """Seconds between renewals: two may fail before a lease lapses."""
-        return self._lease.total_seconds() / 3
-
-    async def renew(self) -> None:
-        """Renew every lease once.
+    def renew(self) -> None:
+        """Renew every lease once. What is far past its timeout keeps no lease: it hangs, and so may its whole loop.
 
         Raises:
             StoreUnavailable: MongoDB is away; the leases lapse unless it is back in time.
         """
+        now = utc_now()
         running = [execution.attempt for execution in self._executions.all()]
-        if not running:
+        held = [attempt for attempt in running if now < self._latest_end(attempt)]
+        if not held:
             return
         try:
-            await self._queue.renew(
-                [(attempt.queue, attempt.task_id, attempt.token) for attempt in running], lease=self._lease
-            )
+            self._queue.renew(((each.queue, each.task_id, each.token) for each in held), lease=self._lease)
         except QueueUnavailable as error:
-            logger.warning("Cannot renew %d leases in Redis: %s", len(running), error)
-        renewal = await self._attempts.renew({attempt.task_id: attempt.token for attempt in running}, now=utc_now())
+            logger.warning("Cannot renew %d leases in Redis: %s", len(held), error)
+        renewal = self._store.renew({attempt.task_id: attempt.token for attempt in held}, now=now)
         for task_id in renewal.lost:
-            self._interrupt_lost(task_id)
+            self._interrupt(task_id, Interruption.LEASE_LOST)
         for task_id in renewal.cancel:
-            self._executions.interrupt(task_id, Interruption.CANCEL)
+            self._interrupt(task_id, Interruption.CANCEL)
 
-    def _interrupt_lost(self, task_id: TaskId) -> None:
-        logger.warning("Task %s runs under another lease now", task_id)
-        self._executions.interrupt(task_id, Interruption.LEASE_LOST)
+    def _latest_end(self, attempt: Attempt) -> datetime:
+        return attempt.started_at + attempt.timeout + timedelta(seconds=STOP_PATIENCE_S) + self._lease
+
+    def run(self, stop: threading.Event) -> None:
+        """Renew in time, again and again: two renewals may fail before a lease lapses."""
+        while not stop.wait(self._lease.total_seconds() / 3):
+            try:
+                self.renew()
+            except ArqiveError as error:
+                logger.warning("Cannot renew leases: %s", error)
+
+
+@asynccontextmanager
+async def in_thread(run: Callable[[threading.Event], None]) -> AsyncIterator[None]:
+    """Run something in a thread of its own while the context is open; it ends when its event is set."""
+    stop = threading.Event()
+    thread = threading.Thread(target=run, args=(stop,), name="leases", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        # It may be in a renewal, which has a time limit of its own.
+        await asyncio.to_thread(thread.join)

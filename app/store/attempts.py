@@ -1,4 +1,4 @@
-"""The `tasks` collection as workers use it: begin, renew, report, settle.
+"""The `tasks` collection as workers use it: begin and report; leases.py renews and settlements.py settles.
 
 Every write after `begin` names the lease token of its attempt, and changes nothing when the task has another by then.
 
@@ -6,7 +6,7 @@ Filters keep to plain field conditions at the top level: a top-level `$or` makes
 against read the whole collection.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -41,14 +41,6 @@ class Begun:
     attempts: list[Attempt]
     waiting: list[Waiting]
     gone: list[TaskId]
-
-
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """Of the attempts asked about: those whose lease is another's by now, and those to be cancelled."""
-
-    lost: set[TaskId]
-    cancel: set[TaskId]
 
 
 class AttemptStore:
@@ -175,27 +167,6 @@ class AttemptStore:
             waiting.append(Waiting(TaskId(str(document["_id"])), document["priority"], again_at))
         known = {entry.task_id for entry in waiting}
         return waiting, [task_id for task_id in task_ids if task_id not in known]
-
-    async def renew(self, held: Mapping[TaskId, LeaseToken], *, now: datetime) -> Renewal:
-        """Extend the leases of attempts that are under way, and learn which are lost or to be cancelled."""
-        ids = [ObjectId(task_id) for task_id in held]
-        with store_errors():
-            await self._tasks.update_many(
-                {"_id": {"$in": ids}, "lease.token": {"$in": sorted(set(held.values()))}},
-                {"$set": {"lease.until": now + self._lease}},
-            )
-            documents = await self._tasks.find(
-                {"_id": {"$in": ids}}, {"lease.token": 1, "cancel_requested_at": 1}
-            ).to_list(None)
-        current = {TaskId(str(document["_id"])): document for document in documents}
-        lost, cancel = set(), set()
-        for task_id, token in held.items():
-            document = current.get(task_id)
-            if document is None or (document.get("lease") or {}).get("token") != token:
-                lost.add(task_id)
-            elif document.get("cancel_requested_at") is not None:
-                cancel.add(task_id)
-        return Renewal(lost, cancel)
 
     async def report(self, reports: Sequence[tuple[Attempt, ProgressDocument | None, list[LogDocument]]]) -> None:
         """Keep progress and log lines of attempts that are under way."""

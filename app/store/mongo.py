@@ -1,14 +1,16 @@
 """The connection to MongoDB. The only file that names Motor, which is in its last support year."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorCursor, AsyncIOMotorDatabase
-from pymongo import WriteConcern
-from pymongo.collection import Collection as SyncCollection
+from pymongo import MongoClient, WriteConcern
+from pymongo.database import Database
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
@@ -22,11 +24,16 @@ from app.core.errors import StoreUnavailable
 
 Collection = AsyncIOMotorCollection[Any]
 Cursor = AsyncIOMotorCursor[Any]
+SyncDatabase = Database[Any]
 
 SERVER_SELECTION_MS = 3_000
 """How long an operation looks for a server before it says that there is none: the longest wait for a 503."""
 
-SOCKET_TIMEOUT_MS = 20_000
+_TIME_LIMITS: dict[str, Any] = {
+    "serverSelectionTimeoutMS": SERVER_SELECTION_MS,
+    "connectTimeoutMS": SERVER_SELECTION_MS,
+    "socketTimeoutMS": 20_000,
+}
 
 _PASSING = frozenset({91, 189, 11600, 11602, 10107, 13435, 13436, 262, 50, 24, 112, 6, 7, 89, 9001, 64})
 """Server error codes of step-downs, shutdowns and time-outs: the same write may succeed later."""
@@ -43,11 +50,6 @@ class Mongo:
         """A collection whose writes are acknowledged once a majority has journaled them."""
         return self.database[name]
 
-    def sync_collection(self, name: str) -> "SyncCollection[Any]":
-        """The same collection for a thread of its own; shares the connection pool, which is thread-safe."""
-        sync: SyncCollection[Any] = self.collection(name).delegate
-        return sync
-
     async def ping(self) -> None:
         """Return when the server answers.
 
@@ -63,20 +65,44 @@ async def open_mongo(url: str, database: str) -> AsyncIterator[Mongo]:
     """Connect, lazily: nothing is sent before the first operation.
 
     Args:
-        url: A MongoDB connection string; options in it win over the time-outs here.
+        url: A MongoDB connection string; options in it win over the time limits here.
         database: Its name.
     """
     client: AsyncIOMotorClient[Any] = AsyncIOMotorClient(
-        url,
-        tz_aware=True,
-        tzinfo=UTC,
-        appname="arqive",
-        serverSelectionTimeoutMS=SERVER_SELECTION_MS,
-        connectTimeoutMS=SERVER_SELECTION_MS,
-        socketTimeoutMS=SOCKET_TIMEOUT_MS,
+        url, tz_aware=True, tzinfo=UTC, appname="arqive", **_unless_given(url, _TIME_LIMITS)
     )
     try:
         yield Mongo(client, client.get_database(database, write_concern=WriteConcern("majority", j=True)))
+    finally:
+        # It says goodbye to the server, which may not be there to listen.
+        await asyncio.to_thread(client.close)
+
+
+def _unless_given(url: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that the connection string does not set; pymongo would let ours win."""
+    given = {name.lower() for name in parse_qs(urlsplit(url).query)}
+    return {name: value for name, value in options.items() if name.lower() not in given}
+
+
+@contextmanager
+def open_mongo_for_thread(url: str, database: str, *, timeout: timedelta) -> Iterator[SyncDatabase]:
+    """A connection of its own for a thread that must not wait for what the event loop does.
+
+    Args:
+        url: A MongoDB connection string.
+        database: Its name.
+        timeout: No operation takes longer.
+    """
+    client: MongoClient[Any] = MongoClient(
+        url,
+        tz_aware=True,
+        tzinfo=UTC,
+        appname="arqive-leases",
+        maxPoolSize=1,
+        timeoutMS=round(timeout.total_seconds() * 1000),
+    )
+    try:
+        yield client.get_database(database, write_concern=WriteConcern("majority", j=True))
     finally:
         client.close()
 
@@ -84,17 +110,18 @@ async def open_mongo(url: str, database: str) -> AsyncIterator[Mongo]:
 async def ping(url: str, timeout_s: float) -> bool:
     """Whether a MongoDB-wire server answers at `url` within `timeout_s` seconds."""
     milliseconds = int(timeout_s * 1000)
-    client: AsyncIOMotorClient[Any] = AsyncIOMotorClient(
-        url, serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds, socketTimeoutMS=milliseconds
-    )
-    try:
-        await client.admin.command("ping")
-    except PyMongoError:
-        return False
-    else:
+
+    def answers() -> bool:
+        try:
+            with MongoClient[Any](
+                url, serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds, socketTimeoutMS=milliseconds
+            ) as client:
+                client.admin.command("ping")
+        except PyMongoError:
+            return False
         return True
-    finally:
-        client.close()
+
+    return await asyncio.to_thread(answers)
 
 
 @contextmanager

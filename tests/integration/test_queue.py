@@ -1,5 +1,6 @@
 """The queue in Redis: order, leases, and what arq's own tools see."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -9,9 +10,11 @@ from app.core.clock import to_ms, utc_now
 from app.core.ids import LeaseToken, TaskId
 from app.queue import keys
 from app.queue.connect import decode_job
+from app.queue.leases import open_lease_queue
 from app.queue.scripts import Ending
 from app.queue.task_queue import Entry, TaskQueue
 from app.services.backend import Backend
+from settings import Settings
 from tests.waiting import wait_until
 
 MINUTE = timedelta(minutes=1)
@@ -35,6 +38,14 @@ async def _dispatch(
 async def _claim(queue: TaskQueue, limit: int = 10, lease: timedelta = MINUTE, name: str = "default") -> list[int]:
     claim, _ = await queue.claim(name, limit=limit, lease=lease)
     return [int(task_id, 16) for task_id in claim.task_ids]
+
+
+async def _renew(settings: Settings, *held: tuple[int, LeaseToken]) -> frozenset[TaskId]:
+    def renew() -> frozenset[TaskId]:
+        with open_lease_queue(settings.redis_url.get_secret_value(), timeout=MINUTE) as leases:
+            return leases.renew([("default", _id(number), token) for number, token in held], lease=MINUTE)
+
+    return await asyncio.to_thread(renew)
 
 
 async def test_first_in_first_out(queue: TaskQueue) -> None:
@@ -110,32 +121,30 @@ async def test_only_the_holder_ends_a_lease(queue: TaskQueue) -> None:
     assert await queue.redis.keys("*") == [], "nothing of a finished task is left"
 
 
-async def test_a_renewal_is_for_the_holder_only(queue: TaskQueue) -> None:
+async def test_a_renewal_is_for_the_holder_only(queue: TaskQueue, settings: Settings) -> None:
     await _dispatch(queue, 1)
     await _dispatch(queue, 2)
     claim, _ = await queue.claim("default", limit=2, lease=timedelta(seconds=1))
-    lost = await queue.renew(
-        [("default", _id(1), claim.token), ("default", _id(2), LeaseToken("another"))], lease=MINUTE
-    )
+    lost = await _renew(settings, (1, claim.token), (2, LeaseToken("another")))
     assert lost == {_id(2)}
     assert await queue.redis.pttl(keys.in_progress(_id(1))) > 50_000
     assert await queue.redis.pttl(keys.in_progress(_id(2))) <= 1_000
 
 
-async def test_a_renewal_restores_a_lease_that_redis_forgot(queue: TaskQueue) -> None:
+async def test_a_renewal_restores_a_lease_that_redis_forgot(queue: TaskQueue, settings: Settings) -> None:
     await _dispatch(queue, 1)
     claim, _ = await queue.claim("default", limit=1, lease=MINUTE)
     await queue.redis.flushall()
-    assert await queue.renew([("default", _id(1), claim.token)], lease=MINUTE) == frozenset()
+    assert await _renew(settings, (1, claim.token)) == frozenset()
     await _dispatch(queue, 1)
     assert await _claim(queue) == [], "nobody else gets it"
 
 
-async def test_a_renewal_does_not_touch_what_was_queued_again(queue: TaskQueue) -> None:
+async def test_a_renewal_does_not_touch_what_was_queued_again(queue: TaskQueue, settings: Settings) -> None:
     await _dispatch(queue, 1)
     claim, _ = await queue.claim("default", limit=1, lease=MINUTE)
     await queue.settle("default", [Ending(_id(1), claim.token, 0, to_ms(utc_now()))])
-    await queue.renew([("default", _id(1), claim.token)], lease=MINUTE)
+    await _renew(settings, (1, claim.token))
     assert await _claim(queue) == [1]
 
 

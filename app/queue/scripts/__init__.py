@@ -16,7 +16,7 @@ def _source(name: str) -> str:
 
 
 # Read at import, since reading a file would block the event loop.
-_CLAIM, _SETTLE, _RENEW = _source("claim.lua"), _source("settle.lua"), _source("renew.lua")
+_CLAIM, _SETTLE, RENEW = _source("claim.lua"), _source("settle.lua"), _source("renew.lua")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,6 @@ class Scripts:
     def __init__(self, redis: ArqRedis) -> None:
         self._claim = redis.register_script(_CLAIM)
         self._settle = redis.register_script(_SETTLE)
-        self._renew = redis.register_script(_RENEW)
 
     async def claim(self, queue: str, *, limit: int, lease_ms: int, token: LeaseToken) -> Claimed:
         """Take up to `limit` due ids of a queue under a lease of `lease_ms`; see claim.lua."""
@@ -85,10 +84,12 @@ class Scripts:
                 args += [ending.task_id, ending.token, score, ttl_ms]
         await self._settle(keys=[keys.queue(queue), keys.leases(queue)], args=args)
 
-    async def renew(self, queue: str, held: Sequence[tuple[TaskId, LeaseToken]], *, lease_ms: int) -> frozenset[TaskId]:
-        """Extend leases to `lease_ms` from now; returns the ids that another lease holds. See renew.lua."""
-        args: list[str | int] = [lease_ms, keys.IN_PROGRESS_PREFIX]
-        for task_id, token in held:
-            args += [task_id, token]
-        lost: list[bytes] = await self._renew(keys=[keys.queue(queue), keys.leases(queue)], args=args)
-        return frozenset(TaskId(task_id.decode()) for task_id in lost)
+
+def renew_arguments(
+    queue: str, held: Sequence[tuple[TaskId, LeaseToken]], *, lease_ms: int
+) -> tuple[list[str], list[str | int]]:
+    """Keys and arguments for `RENEW`; see renew.lua. It answers the ids that another lease holds, as bytes."""
+    args: list[str | int] = [lease_ms, keys.IN_PROGRESS_PREFIX]
+    for task_id, token in held:
+        args += [task_id, token]
+    return [keys.queue(queue), keys.leases(queue)], args
