@@ -49,6 +49,7 @@ lock: $(VENV)/.dev ## write requirements/ anew from pyproject.toml (ARGS=--upgra
 	@$(LOCK) --group build --extra embedded --extra dev --output-file requirements/dev.txt
 	@$(LOCK) --group build --extra embedded --constraints requirements/dev.txt --output-file requirements/embedded.txt
 	@$(LOCK) --constraints requirements/dev.txt --output-file requirements/run.txt
+	@$(LOCK:pyproject.toml=--group build) --constraints requirements/dev.txt --output-file requirements/build.txt
 
 image: ## build the container image (needs Docker; IMAGE=name:tag names it)
 	docker build --tag $(IMAGE) .
