@@ -149,3 +149,18 @@ async def blocks(_ctx: Context, payload: Block) -> str:
 def deaf(_ctx: Context, _payload: dict[str, Any]) -> None:
     """Runs in a thread and never looks."""
     time.sleep(3600)
+
+
+@task("test.who", max_attempts=3)
+async def who(_ctx: Context, payload: Block) -> int:
+    """Says which process ran it."""
+    await asyncio.sleep(payload.seconds)
+    return os.getpid()
+
+
+@task("test.block_once", max_attempts=3)
+async def blocks_once(ctx: Context, payload: Block) -> str:
+    """Blocks the event loop in its first attempt."""
+    if ctx.attempt == 1:
+        time.sleep(payload.seconds)  # noqa: ASYNC251 - that is the point
+    return "done"

@@ -62,6 +62,12 @@ class StoreUnavailable(ArqiveError):  # noqa: N818 - a fact about the store
     code = "store_unavailable"
 
 
+class StoreRefused(ArqiveError):  # noqa: N818 - a fact about the document
+    """MongoDB is there and does not take what it was given: a document too large, a value it has no type for."""
+
+    code = "store_refused"
+
+
 class QueueUnavailable(ArqiveError):  # noqa: N818 - a fact about the queue
     """Redis did not answer in time. The truth is in MongoDB: what is missing here is caught up later."""
 

@@ -1,5 +1,6 @@
-"""What JSON can say and MongoDB cannot keep."""
+"""What a parser of JSON lets through and a task cannot keep."""
 
+import math
 from typing import Any
 
 MAX_DEPTH = 64
@@ -10,6 +11,7 @@ def problem_with(value: Any) -> str | None:
     """What keeps a JSON value from being stored, or None.
 
     MongoDB has 64-bit integers, no NUL in a key, and a limit to nesting (100 levels, of which the document takes some).
+    NaN and Infinity are not JSON, but pydantic reads them, and 1e999 as Infinity.
 
     Args:
         value: None, bool, int, float, str, list or dict, nested.
@@ -26,6 +28,9 @@ def problem_with(value: Any) -> str | None:
                 stack.append((child, f"{path}.{key}" if path else key, depth + 1))
         elif isinstance(item, list):
             stack.extend((child, f"{path}[{index}]", depth + 1) for index, child in enumerate(item))
+        elif isinstance(item, float):
+            if not math.isfinite(item):
+                return f"{path or 'it'} is not a finite number"
         elif isinstance(item, int) and not isinstance(item, bool) and not -_INT64 <= item < _INT64:
             return f"{path or 'it'} is an integer of more than 64 bits"
     return None

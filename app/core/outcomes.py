@@ -51,6 +51,7 @@ class ErrorCode(StrEnum):
     INVALID_PAYLOAD = "invalid_payload"  # the type's model no longer accepts the payload
     RESULT_NOT_JSON = "result_not_json"
     RESULT_TOO_LARGE = "result_too_large"
+    RESULT_NOT_STORABLE = "result_not_storable"  # MongoDB refused it
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,13 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
+from app.core import limits
 from app.core.clock import to_ms
-from app.core.errors import QueueUnavailable, StoreUnavailable
+from app.core.errors import QueueUnavailable, StoreRefused, StoreUnavailable
+from app.core.outcomes import ErrorCode, Failure
 from app.queue.scripts import Ending
 from app.queue.task_queue import TaskQueue
 from app.services.batch import Batcher
@@ -48,10 +51,10 @@ class Settler:
         await self._batcher.add(record)
 
     async def _write(self, records: Sequence[Record]) -> None:
-        await self._record(records)
+        recorded = await self._record(records)
         endings: dict[str, list[Ending]] = defaultdict(list)
         ended = []
-        for record in records:
+        for record in recorded:
             attempt, again_at = record.settlement.attempt, record.settlement.runs_again_at
             due_ms = None if again_at is None else to_ms(again_at)
             endings[attempt.queue].append(Ending(attempt.task_id, attempt.token, attempt.priority, due_ms))
@@ -66,18 +69,40 @@ class Settler:
             # The outcome is recorded; what is left in Redis is found by the next claim.
             logger.warning("Recorded %d outcomes but could not tell Redis: %s", len(records), error)
 
-    async def _record(self, records: Sequence[Record]) -> None:
+    async def _record(self, records: Sequence[Record]) -> list[Record]:
+        """Returns what was written: the records, or what stands in for those that could not be stored."""
         loop = asyncio.get_running_loop()
         deadline, pause_s = loop.time() + self._patience.total_seconds(), FIRST_PAUSE_S
         while True:
             try:
-                await self._store.settle(records)
+                return await self._record_once(records)
             except StoreUnavailable as error:
                 if loop.time() + pause_s > deadline:
                     logger.error("Could not record %d outcomes, their attempts are lost: %s", len(records), error)  # noqa: TRY400
                     raise
                 logger.warning("Cannot record %d outcomes yet: %s", len(records), error)
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            else:
-                return
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _record_once(self, records: Sequence[Record]) -> list[Record]:
+        written = list(records)
+        try:
+            recorded = await self._store.settle(written)
+        except StoreRefused as error:
+            if len(written) > 1:
+                # One of them spoils the batch: each by itself, and that one fails alone.
+                return [alone for record in written for alone in await self._record_once([record])]
+            logger.warning("The outcome of task %s: %s", written[0].settlement.attempt.task_id, error)
+            written = [_failed(written[0], error)]
+            recorded = await self._store.settle(written)
+        if recorded < len(written):
+            logger.warning("%d outcomes came too late: other leases hold their tasks", len(written) - recorded)
+        return written
+
+
+def _failed(record: Record, error: StoreRefused) -> Record:
+    """The attempt without what could not be stored."""
+    settlement = record.settlement
+    failure = Failure(ErrorCode.RESULT_NOT_STORABLE, str(error)[: limits.MAX_ERROR_MESSAGE])
+    outcome = settlement.attempt.outcome_of_failure(failure, now=settlement.finished_at)
+    return Record(replace(settlement, outcome=outcome), None, [])

@@ -1,26 +1,28 @@
 """The connection to MongoDB. The only file that names Motor, which is in its last support year."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from bson.errors import InvalidDocument
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorCursor, AsyncIOMotorDatabase
 from pymongo import MongoClient, WriteConcern
 from pymongo.database import Database
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
+    DocumentTooLarge,
     ExecutionTimeout,
     OperationFailure,
     PyMongoError,
     WTimeoutError,
 )
 
-from app.core.errors import StoreUnavailable
+from app.core.errors import StoreRefused, StoreUnavailable
 
 Collection = AsyncIOMotorCollection[Any]
 Cursor = AsyncIOMotorCursor[Any]
@@ -130,6 +132,7 @@ def store_errors() -> Iterator[None]:
 
     Raises:
         StoreUnavailable: no server, no primary, or no acknowledgement in time.
+        StoreRefused: what was to be written is not a document that MongoDB can keep.
     """
     try:
         yield
@@ -139,8 +142,15 @@ def store_errors() -> Iterator[None]:
         details = error.details or {}
         if details.get("writeConcernErrors") and not details.get("writeErrors"):
             raise StoreUnavailable("MongoDB did not acknowledge the write in time") from error
-        raise
+        raise StoreRefused(f"MongoDB refused the write: {_first_message(details)}") from error
+    except (InvalidDocument, DocumentTooLarge, OverflowError) as error:
+        raise StoreRefused(f"this cannot be stored: {error}") from error
     except OperationFailure as error:
         if error.code in _PASSING:
             raise StoreUnavailable(f"MongoDB cannot serve now: {error.code}") from error
         raise
+
+
+def _first_message(details: Mapping[str, Any]) -> str:
+    errors = details.get("writeErrors") or [{}]
+    return str(errors[0].get("errmsg", "no reason given"))

@@ -37,16 +37,21 @@ class SettlementStore:
         self._tasks = mongo.collection("tasks")
         self._retention = retention
 
-    async def settle(self, records: Sequence[Record]) -> None:
+    async def settle(self, records: Sequence[Record]) -> int:
         """Record outcomes, each only if its attempt still holds the lease.
+
+        Returns:
+            How many were recorded; the others came too late, or had been recorded before.
 
         Raises:
             StoreUnavailable: MongoDB cannot serve. What was written before that stands, and writing it again is
                 harmless, since a settled task has no lease.
+            StoreRefused: something in one of them cannot be stored.
         """
         operations = [operation for record in records for operation in self._operations(record)]
         with store_errors():
-            await self._tasks.bulk_write(operations, ordered=False)
+            written = await self._tasks.bulk_write(operations, ordered=False)
+        return written.matched_count
 
     def _operations(self, record: Record) -> list[UpdateOne]:
         settlement = record.settlement

@@ -9,12 +9,16 @@ import pytest
 
 from app.core.attempt import Attempt, Settlement
 from app.core.clock import utc_now
+from app.core.errors import StoreUnavailable
 from app.core.ids import TaskId, WorkerId, new_lease_token
 from app.core.outcomes import Completed, ErrorCode, Failed, Failure
 from app.services.backend import Backend
 from app.services.read import get_task
+from app.services.settle import Settler
 from app.store.attempts import AttemptStore
+from app.store.mongo import open_mongo
 from app.store.settlements import Record, SettlementStore
+from settings import Settings
 from tests.integration.conftest import RunWorker, ended, submit_one
 from tests.waiting import wait_until
 
@@ -164,3 +168,31 @@ async def test_a_shutdown_gives_tasks_back_uncounted(
         assert (released.status, released.attempt, released.lease) == ("pending", 0, None)
     assert [entry.outcome for entry in released.history] == ["released", "released"]
     assert await backend.queue.redis.exists(f"arq:in-progress:{task.id}") == 0
+
+
+async def test_an_outcome_that_cannot_be_stored_fails_alone(backend: Backend) -> None:
+    tasks = [await submit_one(backend, "echo", max_attempts=1) for _ in range(3)]
+    attempts = await _claim_and_begin(backend, _attempts(backend, "worker", lease=timedelta(seconds=60)))
+    settler = Settler(SettlementStore(backend.mongo, retention=None), backend.queue, patience=LEASE)
+    results = {tasks[0].id: 1, tasks[1].id: {"no": object()}, tasks[2].id: 3}
+    await asyncio.gather(*(settler.settle(_completed(each, results[each.task_id])) for each in attempts))
+    first, second, third = [await get_task(backend, TaskId(task.id)) for task in tasks]
+    assert (first.result, third.result) == (1, 3)
+    assert second.error is not None
+    assert (second.status, second.error.code) == ("failed", "result_not_storable")
+
+
+async def test_an_outcome_waits_for_mongodb_within_its_patience(backend: Backend, settings: Settings) -> None:
+    await submit_one(backend, "echo")
+    [attempt] = await _claim_and_begin(backend, _attempts(backend, "worker", lease=timedelta(seconds=60)))
+    async with open_mongo("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100", settings.mongo_database) as away:
+        store = SettlementStore(away, retention=None)
+        settler = Settler(store, backend.queue, patience=timedelta(seconds=0.5))
+        with pytest.raises(StoreUnavailable):
+            await settler.settle(_completed(attempt, "nobody will know"))
+        settler = Settler(store, backend.queue, patience=timedelta(seconds=10))
+        waiting = asyncio.create_task(settler.settle(_completed(attempt, "kept")))
+        await wait_until(lambda: settler._batcher._flushing is not None)
+        store._tasks = backend.mongo.collection("tasks")  # MongoDB is back
+        await waiting
+    assert (await get_task(backend, attempt.task_id)).result == "kept"
