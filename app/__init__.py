@@ -25,7 +25,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    # On first use, since every command imports this package, and the health check of a container runs every few seconds.
+    # On first use: every command imports this package, and the health check of a container runs every few seconds.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -5,6 +5,7 @@ import importlib.metadata
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 from app.core.errors import TaskModuleError, TaskTypeError
 from settings import Settings, SettingsError, load_settings
@@ -29,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         parser.print_help()
         return 0
+    if str(Path.cwd()) not in sys.path:
+        # As `python -m` does: TASK_MODULES names modules from where the service is started.
+        sys.path.insert(0, str(Path.cwd()))
     try:
         return command(load_settings())
     except (SettingsError, TaskModuleError, TaskTypeError) as error:

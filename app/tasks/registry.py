@@ -3,10 +3,8 @@
 import importlib
 import inspect
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import JsonValue, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
@@ -124,9 +122,6 @@ def load_task_modules(modules: Sequence[str]) -> Registry:
         TaskTypeError: a module registers a type wrongly.
     """
     importlib.import_module("app.tasks.builtin")
-    if modules and str(Path.cwd()) not in sys.path:
-        # As `python -m` does: a console script starts with its own folder instead of the one that it is started in.
-        sys.path.insert(0, str(Path.cwd()))
     for module in modules:
         try:
             importlib.import_module(module)
