@@ -47,6 +47,11 @@ def leases(name: str) -> str:
     return f"arqive:leases:{name}"
 
 
+def paused(name: str) -> str:
+    """String, present while nothing may be claimed from the queue. No TTL."""
+    return f"arqive:paused:{name}"
+
+
 def wake_channel(name: str) -> str:
     """Channel: the earliest due time among ids that were just queued, in milliseconds."""
     return f"arqive:wake:{name}"

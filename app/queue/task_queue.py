@@ -90,6 +90,17 @@ class TaskQueue:
             if due:
                 await self.redis.publish(keys.wake_channel(queue), min(due))
 
+    async def pause(self, queue: str) -> None:
+        """Let nothing be claimed from a queue until `resume`; what runs goes on."""
+        with queue_errors():
+            await self.redis.set(keys.paused(queue), 1)
+
+    async def resume(self, queue: str) -> None:
+        """Undo `pause` and wake the queue's workers."""
+        with queue_errors():
+            await self.redis.delete(keys.paused(queue))
+            await self.redis.publish(keys.wake_channel(queue), to_ms(utc_now()))
+
     async def has_epoch(self) -> bool:
         """Whether Redis still knows what it was told: False when it is new, was wiped or lost its memory."""
         with queue_errors():

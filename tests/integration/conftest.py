@@ -115,7 +115,9 @@ async def ended(backend: Backend, task: Task, timeout_s: float = 15) -> Task:
     return current
 
 
-KNOWN_KEYS = re.compile(r"arq:job:[0-9a-f]{24}|arq:in-progress:[0-9a-f]{24}|arq:queue:.+|arqive:leases:.+|arqive:epoch")
+KNOWN_KEYS = re.compile(
+    r"arq:job:[0-9a-f]{24}|arq:in-progress:[0-9a-f]{24}|arq:queue:.+|arqive:leases:.+|arqive:paused:.+|arqive:epoch"
+)
 
 
 @pytest.fixture(autouse=True)

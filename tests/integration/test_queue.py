@@ -174,3 +174,13 @@ async def test_arq_sees_the_truth(queue: TaskQueue) -> None:
     await queue.withdraw("default", [_id(1)])
     assert await job.status() is JobStatus.not_found
     assert await job.info() is None
+
+
+async def test_a_paused_queue_gives_nothing_away(queue: TaskQueue) -> None:
+    await _dispatch(queue, 1)
+    await _dispatch(queue, 2, name="other")
+    await queue.pause("default")
+    assert await _claim(queue) == []
+    assert await _claim(queue, name="other") == [2]
+    await queue.resume("default")
+    assert await _claim(queue) == [1]

@@ -56,7 +56,7 @@ class Scripts:
     async def claim(self, queue: str, *, limit: int, lease_ms: int, token: LeaseToken) -> Claimed:
         """Take up to `limit` due ids of a queue under a lease of `lease_ms`; see claim.lua."""
         reply: list[Any] = await self._claim(
-            keys=[keys.queue(queue), keys.leases(queue)],
+            keys=[keys.queue(queue), keys.leases(queue), keys.paused(queue)],
             args=[
                 limit,
                 lease_ms,

@@ -1,10 +1,10 @@
 -- Takes due ids from one queue, each under a new lease, in one atomic step.
 -- The typed stub and the meaning of the scores are in scripts.py and keys.py.
 --
--- KEYS: waiting ids, leases
+-- KEYS: waiting ids, leases, pause switch
 -- ARGV: limit, lease in ms, token, in-progress prefix, ready band, ageing in ms, priority steps
 -- Returns: now, next due time or -1, taken ids ...
-local waiting, leases = KEYS[1], KEYS[2]
+local waiting, leases, paused = KEYS[1], KEYS[2], KEYS[3]
 local limit, lease_ms, token, prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local band, ageing, steps = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
@@ -12,6 +12,9 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local until_ms = now + lease_ms
 local taken = {}
+if redis.call('EXISTS', paused) == 1 then
+  return { now, -1 }
+end
 
 local function take(id)
   redis.call('SET', prefix .. id, token, 'PX', lease_ms)

@@ -1,0 +1,104 @@
+"""A worker is woken, not polling: how soon it starts, and what it costs while it has nothing to do."""
+
+import asyncio
+import statistics
+from contextlib import AsyncExitStack
+
+import pytest
+
+from app.core.ids import TaskId
+from app.queue import worker as worker_room
+from app.services.backend import Backend
+from app.services.read import get_task
+from app.worker import WorkerParts
+from tests.integration.conftest import RunWorker, ended, submit_one
+from tests.waiting import wait_until
+
+
+async def _idle(parts: WorkerParts) -> None:
+    await wait_until(lambda: parts.loop.claimed_within(10))
+
+
+async def test_an_idle_worker_starts_at_once(
+    backend: Backend, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a poll of an hour only the signal can have woken it."""
+    async with run_worker() as parts:
+        await ended(backend, await submit_one(backend, "echo"))
+        await _idle(parts)
+        monkeypatch.setattr(worker_room, "POLL_S", 3600)
+        await ended(backend, await submit_one(backend, "echo"))
+        waits = []
+        for _ in range(10):
+            done = await ended(backend, await submit_one(backend, "echo"), timeout_s=5)
+            waits.append((done.history[0].started_at - done.created_at).total_seconds())
+    assert statistics.median(waits) < 0.5
+
+
+async def test_a_deferred_task_has_a_timer(
+    backend: Backend, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_room, "POLL_S", 3600)
+    async with run_worker():
+        late = await submit_one(backend, "echo", delay=1.5)
+        early = await submit_one(backend, "echo", delay=0.5)
+        for task in (early, late):
+            done = await ended(backend, task, timeout_s=5)
+            assert (done.history[0].started_at - task.run_at).total_seconds() < 0.5
+
+
+async def test_a_busy_worker_does_not_take_the_signal_of_an_idle_one(
+    backend: Backend, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_room, "POLL_S", 3600)
+    async with run_worker(concurrency=1) as busy:
+        await submit_one(backend, "sleep", {"seconds": 60})
+        await wait_until(lambda: busy.loop.running == 1)
+        async with run_worker(concurrency=1):
+            for _ in range(5):
+                await ended(backend, await submit_one(backend, "echo"), timeout_s=5)
+
+
+async def test_a_slow_poll_finds_what_no_signal_told_of(backend: Backend, run_worker: RunWorker) -> None:
+    async with run_worker() as parts:
+        await _idle(parts)
+        task = await submit_one(backend, "echo", delay=60)
+        # As if the signal were lost: the id is made due behind the worker's back.
+        await backend.mongo.collection("tasks").update_one({}, {"$set": {"run_at": task.created_at}})
+        await backend.queue.redis.zadd("arq:queue:default", {task.id: 1})
+        assert (await ended(backend, task, timeout_s=worker_room.POLL_S + 5)).status == "completed"
+
+
+async def test_queues_are_served_in_order(backend: Backend, run_worker: RunWorker) -> None:
+    """And only those that are named."""
+    order = [
+        await submit_one(backend, "test.who", {"seconds": 0}, queue=queue)
+        for queue in ("default", "critical", "default", "critical", "other")
+    ]
+    async with run_worker(queues="critical,default", concurrency=1):
+        done = [await ended(backend, task) for task in order[:4]]
+    started = {task.id: task.history[0].started_at for task in done}
+    critical = [started[task.id] for task in done if task.queue == "critical"]
+    default = [started[task.id] for task in done if task.queue == "default"]
+    assert max(critical) <= min(default)
+    assert (await get_task(backend, TaskId(order[4].id))).status == "pending"
+
+
+async def test_concurrency_bounds_a_worker(backend: Backend, run_worker: RunWorker) -> None:
+    async with run_worker(concurrency=3) as parts:
+        tasks = [await submit_one(backend, "sleep", {"seconds": 0.3}) for _ in range(9)]
+        most = 0
+        while not all([(await get_task(backend, TaskId(task.id))).finished_at for task in tasks]):
+            most = max(most, parts.loop.running)
+    assert most == 3
+
+
+async def test_an_idle_worker_costs_redis_almost_nothing(backend: Backend, run_worker: RunWorker) -> None:
+    async with AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(run_worker())
+        await _idle(parts)
+        redis = backend.queue.redis
+        before, seconds = (await redis.info("stats"))["total_commands_processed"], 4
+        await asyncio.sleep(seconds)  # the time is what is measured
+        commands = (await redis.info("stats"))["total_commands_processed"] - before
+    assert commands / seconds <= 5
