@@ -3,6 +3,7 @@
 Durations are seconds and moments are RFC 3339 in UTC, as on the wire. The stored shape is `app.store.documents`.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Self
 
@@ -10,11 +11,13 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
     StringConstraints,
-    model_validator,
+    ValidationInfo,
+    field_validator,
 )
 
 from app.core import limits
@@ -23,14 +26,28 @@ from app.core.outcomes import AttemptOutcome
 from app.core.states import Status
 from app.store.documents import BackoffDocument, TaskDocument
 
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _rfc_3339(value: object) -> object:
+    """Pydantic would also take a number of seconds, or a date alone."""
+    if not isinstance(value, datetime) and not (isinstance(value, str) and _RFC_3339.fullmatch(value)):
+        raise ValueError("must be an RFC 3339 moment with an offset, such as 2030-01-31T08:00:00Z")
+    return value
+
 
 def _utc_milliseconds(moment: datetime) -> datetime:
+    if not limits.FIRST_YEAR < moment.year < limits.LAST_YEAR:
+        raise ValueError(f"must lie between the years {limits.FIRST_YEAR} and {limits.LAST_YEAR}")
     moment = moment.astimezone(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_utc_milliseconds)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_utc_milliseconds)]
 """An RFC 3339 moment with an offset; kept in UTC with millisecond precision."""
+
+Seconds = Annotated[float, Field(strict=True)]
+"""A number of seconds; neither a string nor a boolean passes for one."""
 
 Name = Annotated[str, StringConstraints(pattern=limits.NAME_PATTERN, max_length=limits.MAX_NAME)]
 """A type, queue or tag: letters, digits and `_ . : -`, starting with a letter or digit."""
@@ -43,12 +60,14 @@ class _Strict(BaseModel):
 class BackoffModel(_Strict):
     """Delay before the next attempt: min(max, base * factor^(attempt-1)) seconds, a random part of it with jitter."""
 
-    base: float = Field(
+    base: Seconds = Field(
         2.0, ge=0, le=limits.MAX_BACKOFF.total_seconds(), description="Seconds after the first attempt."
     )
-    max: float = Field(600.0, ge=0, le=limits.MAX_BACKOFF.total_seconds(), description="Seconds; no delay is longer.")
-    factor: float = Field(2.0, ge=1, le=limits.MAX_BACKOFF_FACTOR, description="Growth with each further attempt.")
-    jitter: bool = Field(default=True, description="Whether to wait a random part of the delay.")
+    max: Seconds = Field(600.0, ge=0, le=limits.MAX_BACKOFF.total_seconds(), description="Seconds; no delay is longer.")
+    factor: float = Field(
+        2.0, ge=1, le=limits.MAX_BACKOFF_FACTOR, strict=True, description="Growth with each further attempt."
+    )
+    jitter: bool = Field(default=True, strict=True, description="Whether to wait a random part of the delay.")
 
     @classmethod
     def from_backoff(cls, backoff: Backoff) -> Self:
@@ -86,22 +105,24 @@ class Submission(_Strict):
     queue: Name = Field("default", description="The line it waits in.")
     priority: int = Field(0, ge=0, le=limits.MAX_PRIORITY, strict=True, description="0..9, higher first.")
     run_at: Moment | None = Field(None, description="Not before this moment.")
-    delay: float | None = Field(
+    delay: Seconds | None = Field(
         None, ge=0, le=limits.MAX_DELAY.total_seconds(), description="Not before this many seconds from now."
     )
     max_attempts: int | None = Field(None, ge=1, le=limits.MAX_ATTEMPTS, strict=True, description="How often to try.")
-    timeout: float | None = Field(
+    timeout: Seconds | None = Field(
         None, gt=0, le=limits.MAX_TIMEOUT.total_seconds(), description="Seconds that one attempt may take."
     )
     backoff: BackoffModel | None = Field(None, description="Delay between attempts.")
     start_before: Moment | None = Field(None, description="Fail the task as expired if an attempt cannot start before.")
     tags: tuple[Name, ...] = Field((), max_length=limits.MAX_TAGS, description="Labels to filter by.")
 
-    @model_validator(mode="after")
-    def _one_time(self) -> Self:
-        if self.run_at is not None and self.delay is not None:
+    @field_validator("delay")
+    @classmethod
+    def _one_time(cls, delay: float | None, info: ValidationInfo) -> float | None:
+        # On the field, not on the whole: it is then told together with whatever else is wrong.
+        if delay is not None and info.data.get("run_at") is not None:
             raise ValueError("give run_at or delay, not both")
-        return self
+        return delay
 
 
 class Lease(BaseModel):

@@ -34,7 +34,7 @@ async def get_task(backend: Backend, task_id: TaskId) -> Task:
 
 
 async def wait_for_task(backend: Backend, task_id: TaskId, *, seconds: float) -> Task:
-    """The task as soon as it is terminal, or as it is after `seconds`.
+    """The task as soon as it is terminal, or as it is after `seconds` or when the process shuts down.
 
     Raises:
         TaskNotFound: there is none.
@@ -49,7 +49,7 @@ async def wait_for_task(backend: Backend, task_id: TaskId, *, seconds: float) ->
             event.clear()
             task = await get_task(backend, task_id)
             left_s = deadline - loop.time()
-            if task.status in TERMINAL or left_s <= 0:
+            if task.status in TERMINAL or left_s <= 0 or backend.endings.closed:
                 return task
             try:
                 async with asyncio.timeout(min(left_s, LOOK_S)):

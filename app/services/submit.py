@@ -7,12 +7,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
+from bson import encode as to_bson
 from pydantic import ValidationError
 from pydantic_core import to_json
 
 from app.core import limits
 from app.core.clock import utc_now
 from app.core.errors import FieldError, Invalid, QueueUnavailable
+from app.core.field_errors import field_errors
 from app.core.ids import TaskId
 from app.core.json_value import problem_with
 from app.core.states import SUBMIT
@@ -28,8 +30,10 @@ DISPATCH_PATIENCE_S = 1.0
 """How long an accepted task's answer waits for Redis."""
 
 
-async def submit(backend: Backend, submissions: Sequence[Submission]) -> list[Task | Invalid]:
+async def submit(backend: Backend, submissions: Sequence[Submission | Invalid]) -> list[Task | Invalid]:
     """Accept tasks: each comes back as the task that was kept or as what is wrong with it, in order.
+
+    What was found wrong before comes back as it is.
 
     Returns once a majority has journaled all that are accepted.
 
@@ -40,7 +44,9 @@ async def submit(backend: Backend, submissions: Sequence[Submission]) -> list[Ta
     prepared: list[TaskDocument | Invalid] = []
     for submission in submissions:
         try:
-            prepared.append(new_document(submission, backend.types, now))
+            prepared.append(
+                submission if isinstance(submission, Invalid) else new_document(submission, backend.types, now)
+            )
         except Invalid as invalid:
             prepared.append(invalid)
     documents = [item for item in prepared if not isinstance(item, Invalid)]
@@ -71,16 +77,17 @@ def new_document(submission: Submission, types: TaskTypes, now: datetime) -> Tas
         Invalid: the type is unknown, its model refuses the payload, or a moment is out of bounds.
     """
     task_type = types.get(submission.type)
-    if task_type is None:
-        known = ", ".join(types)
-        raise Invalid([FieldError("type", f"unknown type {submission.type!r}; known are {known}")])
-    errors = _payload_errors(task_type, submission.payload)
+    errors = _type_errors(types, submission.type, submission.payload)
     run_at = submission.run_at or now + timedelta(seconds=submission.delay or 0)
     if run_at > now + limits.MAX_DELAY:
-        errors.append(FieldError("run_at", f"must be within {limits.MAX_DELAY.days} days from now"))
+        errors.append(
+            FieldError(
+                "run_at" if submission.run_at else "delay", f"must be within {limits.MAX_DELAY.days} days from now"
+            )
+        )
     if submission.start_before is not None and submission.start_before <= max(run_at, now):
         errors.append(FieldError("start_before", "must be later than run_at and now"))
-    if errors:
+    if errors or task_type is None:
         raise Invalid(errors)
     timeout_s = submission.timeout or task_type.timeout.total_seconds()
     return {
@@ -114,16 +121,39 @@ def new_document(submission: Submission, types: TaskTypes, now: datetime) -> Tas
     }
 
 
+def refuse(value: object, error: ValidationError, types: TaskTypes) -> Invalid:
+    """Everything that is wrong with what is not a submission: also a type or a payload that the model lets pass.
+
+    Args:
+        value: What was sent.
+        error: Why the model refuses it.
+        types: The registered types.
+    """
+    errors = field_errors(error)
+    bad = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
+    if isinstance(value, dict) and "type" in value and "type" not in bad:
+        errors += _type_errors(types, value["type"], None if "payload" in bad else value.get("payload", {}))
+    return Invalid(errors)
+
+
+def _type_errors(types: TaskTypes, name: str, payload: dict[str, Any] | None) -> list[FieldError]:
+    """What is wrong with a type and, unless it is None, its payload."""
+    task_type = types.get(name)
+    if task_type is None:
+        return [FieldError("type", f"unknown type {name!r}; known are {', '.join(types)}")]
+    return [] if payload is None else _payload_errors(task_type, payload)
+
+
 def _payload_errors(task_type: TaskType, payload: dict[str, Any]) -> list[FieldError]:
     problem = problem_with(payload)
     if problem is not None:
         return [FieldError("payload", problem)]
+    raw = to_json(payload)
+    if len(raw) > limits.MAX_STORED_PAYLOAD // 8 and len(to_bson(payload)) > limits.MAX_STORED_PAYLOAD:
+        return [FieldError("payload", f"takes more than {limits.MAX_STORED_PAYLOAD:,} bytes as it is stored")]
     try:
         # As JSON, so that a model in strict mode still takes a date or a UUID from a string.
-        task_type.payload.validate_json(to_json(payload))
+        task_type.payload.validate_json(raw)
     except ValidationError as error:
-        return [
-            FieldError(".".join(["payload", *(str(part) for part in item["loc"])]), item["msg"])
-            for item in error.errors(include_url=False, include_input=False, include_context=False)
-        ]
+        return field_errors(error, "payload")
     return []

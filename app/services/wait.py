@@ -10,9 +10,14 @@ LOOK_S = 2.0
 
 
 class Endings:
-    """Wakes whoever waits for a task, in this process."""
+    """Wakes whoever waits for a task, in this process.
+
+    Attributes:
+        closed: Whether nobody should wait any more.
+    """
 
     def __init__(self) -> None:
+        self.closed = False
         self._waiters: dict[TaskId, set[asyncio.Event]] = defaultdict(set)
 
     def on_signal(self, message: str) -> None:
@@ -27,6 +32,11 @@ class Endings:
         for events in self._waiters.values():
             for event in events:
                 event.set()
+
+    def close(self) -> None:
+        """End every wait, now and from now on: the process is shutting down."""
+        self.closed = True
+        self.wake_all()
 
     def watch(self, task_id: TaskId) -> asyncio.Event:
         """An event that is set when the task may have become terminal; give it back with `unwatch`."""

@@ -1,0 +1,82 @@
+"""Builds the web application from the table of endpoints."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from itertools import groupby
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from aiohttp import hdrs, web
+from pydantic_core import to_json
+
+from app.api.binding import bind
+from app.api.endpoint import Endpoint
+from app.api.endpoints import ENDPOINTS
+from app.api.keys import BACKEND, OPENAPI
+from app.api.openapi import build_document
+from app.api.problems import answer_problems
+from app.services.backend import Backend
+
+SERVER_OPTIONS: Mapping[str, Any] = MappingProxyType(
+    {
+        "access_log": None,  # what goes wrong is logged where it does
+        "auto_decompress": False,  # compressed bodies are refused, so nobody should unpack them
+        "handler_cancellation": False,  # a client that hangs up must not stop a write half-way
+    }
+)
+"""What the application wants of whatever serves it."""
+
+OpenBackend = Callable[[], AbstractAsyncContextManager[Backend]]
+
+
+def build_app(open_backend: OpenBackend, *, max_body_bytes: int, version: str) -> web.Application:
+    """The application, which opens its backend when it starts and closes it when it has stopped.
+
+    Args:
+        open_backend: Opens what the handlers work on.
+        max_body_bytes: The largest request body that is accepted.
+        version: Of the service, for the OpenAPI document.
+    """
+    application = web.Application(middlewares=[answer_problems], client_max_size=max_body_bytes)
+    application[OPENAPI] = to_json(build_document(ENDPOINTS, version=version))
+    for path, endpoints in groupby(sorted(ENDPOINTS, key=_literal_first), key=lambda endpoint: endpoint.path):
+        _add(application.router, path, list(endpoints))
+
+    async def backend(application: web.Application) -> AsyncIterator[None]:
+        async with open_backend() as opened:
+            application[BACKEND] = opened
+            yield
+
+    application.cleanup_ctx.append(backend)
+    application.on_shutdown.append(_end_waits)
+    return application
+
+
+def _literal_first(endpoint: Endpoint) -> tuple[bool, str]:
+    return "{" in endpoint.path, endpoint.path
+
+
+def _add(router: web.UrlDispatcher, path: str, endpoints: list[Endpoint]) -> None:
+    # By default the router takes no braces in a parameter, and no such task is another answer than no such path.
+    resource = router.add_resource(path.replace("}", ":[^/]+}"))
+    allowed: set[str] = set()
+    for endpoint in endpoints:
+        handle = bind(endpoint)
+        methods = {hdrs.METH_GET, hdrs.METH_HEAD} if endpoint.method == hdrs.METH_GET else {endpoint.method}
+        for method in sorted(methods):
+            resource.add_route(method, handle)
+        allowed |= methods
+    # By itself the router would go on to `/tasks/{task_id}` for a method that `/tasks/bulk` does not have.
+    resource.add_route(hdrs.METH_ANY, _refuse_method(allowed))
+
+
+def _refuse_method(allowed: set[str]) -> Callable[[web.Request], Awaitable[NoReturn]]:
+    async def refuse(request: web.Request) -> NoReturn:
+        raise web.HTTPMethodNotAllowed(request.method, sorted(allowed))
+
+    return refuse
+
+
+async def _end_waits(application: web.Application) -> None:
+    """Answer requests with `?wait` with what there is: the rest of the shutdown need not wait for them."""
+    application[BACKEND].endings.close()

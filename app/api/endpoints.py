@@ -1,0 +1,102 @@
+"""Every endpoint, as data: the router, the OpenAPI document and the tests read this table."""
+
+from http import HTTPStatus
+
+from app.api import docs, health, stats, submissions, tasks, types
+from app.api.endpoint import Answer, Endpoint, Permission
+from app.core.errors import StoreUnavailable, TaskNotFound, WrongState
+from app.models import Task
+from app.services.observe import Stats
+
+_OK, _CREATED, _UNAVAILABLE = HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.SERVICE_UNAVAILABLE
+_NONE, _READ, _WRITE = Permission.NONE, Permission.READ, Permission.WRITE
+
+_LOCATION = {"Location": "Path of the task."}
+_BULK = submissions.BulkResult
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        "POST", "/tasks", submissions.submit_task, "Submit a task", "tasks", _WRITE,
+        {_CREATED: Answer("The task is kept and will run.", Task, _LOCATION)},
+        (StoreUnavailable,),
+        examples=submissions.ONE_EXAMPLE,
+    ),
+    Endpoint(
+        "POST", "/tasks/bulk", submissions.submit_tasks, "Submit up to 1,000 tasks", "tasks", _WRITE,
+        {
+            _CREATED: Answer("All are accepted.", _BULK),
+            HTTPStatus.MULTI_STATUS: Answer("Some are accepted.", _BULK),
+            HTTPStatus.UNPROCESSABLE_ENTITY: Answer("None is accepted.", _BULK),
+        },
+        (StoreUnavailable,),
+        examples=submissions.BULK_EXAMPLE,
+    ),
+    Endpoint(
+        "GET", "/tasks", tasks.list_tasks, "List tasks, newest first", "tasks", _READ,
+        {_OK: Answer("One page.", tasks.TaskPage)},
+        (StoreUnavailable,),
+    ),
+    Endpoint(
+        "GET", "/tasks/{task_id}", tasks.get_task, "Read a task, or wait for its end", "tasks", _READ,
+        {_OK: Answer("The task as it is.", Task)},
+        (TaskNotFound, StoreUnavailable),
+    ),
+    Endpoint(
+        "DELETE", "/tasks/{task_id}", tasks.delete_task, "Delete a task that has ended", "tasks", _WRITE,
+        {HTTPStatus.NO_CONTENT: Answer("It is gone.")},
+        (TaskNotFound, WrongState, StoreUnavailable),
+    ),
+    Endpoint(
+        "POST", "/tasks/{task_id}/retry", tasks.retry_task, "Run a failed or cancelled task again", "tasks", _WRITE,
+        {_OK: Answer("The task, pending again; its history stays.", Task)},
+        (TaskNotFound, WrongState, StoreUnavailable),
+    ),
+    Endpoint(
+        "POST", "/tasks/{task_id}/cancel", tasks.cancel_task, "Cancel a task", "tasks", _WRITE,
+        {_OK: Answer("The task: cancelled, or running with the cancel asked for.", Task)},
+        (TaskNotFound, WrongState, StoreUnavailable),
+    ),
+    Endpoint(
+        "GET", "/types", types.list_types, "List the task types", "service", _READ,
+        {_OK: Answer("Every type, with the schema of its payload.", types.TypeList)},
+    ),
+    Endpoint(
+        "GET", "/stats", stats.get_stats, "Count tasks, queues and workers", "service", _READ,
+        {_OK: Answer("The counts.", Stats)},
+        (StoreUnavailable,),
+    ),
+    Endpoint(
+        "GET", "/health", health.get_health, "How well the service works", "service", _NONE,
+        {
+            _OK: Answer("Tasks are accepted.", health.HealthReport),
+            _UNAVAILABLE: Answer("Tasks are not accepted.", health.HealthReport),
+        },
+    ),
+    Endpoint(
+        "GET", "/health/live", health.get_liveness, "Whether the process answers", "service", _NONE,
+        {_OK: Answer("It does.", health.Live)},
+    ),
+    Endpoint(
+        "GET", "/health/ready", health.get_readiness, "Whether tasks can be accepted", "service", _NONE,
+        {
+            _OK: Answer("They can.", health.Ready),
+            _UNAVAILABLE: Answer("MongoDB does not answer.", health.Ready),
+        },
+    ),
+    Endpoint(
+        "GET", "/openapi.json", docs.get_openapi, "The OpenAPI document", "documentation", _NONE,
+        {_OK: Answer("OpenAPI 3.1.")}, documented=False,
+    ),
+    Endpoint(
+        "GET", "/docs", docs.get_docs, "The documentation as a page", "documentation", _NONE,
+        {_OK: Answer("A page.")}, documented=False,
+    ),
+    Endpoint(
+        "GET", "/docs/page.js", docs.get_docs_script, "Its script", "documentation", _NONE,
+        {_OK: Answer("A script.")}, documented=False,
+    ),
+    Endpoint(
+        "GET", "/docs/page.css", docs.get_docs_style, "Its style", "documentation", _NONE,
+        {_OK: Answer("A style sheet.")}, documented=False,
+    ),
+)  # fmt: skip

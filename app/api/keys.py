@@ -1,0 +1,11 @@
+"""What an application carries, each under a typed key."""
+
+from aiohttp import web
+
+from app.services.backend import Backend
+
+BACKEND = web.AppKey("backend", Backend)
+"""What the handlers work on; open while the application runs."""
+
+OPENAPI = web.AppKey("openapi", bytes)
+"""The OpenAPI document as it is served."""

@@ -1,0 +1,159 @@
+"""Errors as RFC 9457 problem documents: one table from error to status, one middleware, and never a traceback."""
+
+import logging
+import re
+import secrets
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
+
+from app.core import errors
+from app.core.errors import ArqiveError, FieldError
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+REQUEST_ID = "X-Request-ID"
+RETRY_AFTER_S = 2
+MAX_ERRORS = 100  # fields named in one problem
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+class BadJson(ArqiveError):  # noqa: N818 - named for what the body is
+    """The body is not JSON."""
+
+    code = "bad_json"
+
+
+class BodyTooLarge(ArqiveError):  # noqa: N818 - a fact about the body
+    """The body is larger than MAX_BODY_BYTES."""
+
+    code = "body_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The body is larger than {limit:,} bytes.")
+
+
+class UnsupportedMediaType(ArqiveError):  # noqa: N818 - a fact about the body
+    """The body does not say that it is plain JSON in UTF-8."""
+
+    code = "unsupported_media_type"
+
+
+class NotFound(ArqiveError):  # noqa: N818 - a fact about the path
+    """Nothing is at this path."""
+
+    code = "not_found"
+
+
+class MethodNotAllowed(ArqiveError):  # noqa: N818 - a fact about the path
+    """The path exists, but not with this method."""
+
+    code = "method_not_allowed"
+
+
+class InternalError(ArqiveError):
+    """Something that nobody foresaw; the log has the rest."""
+
+
+STATUSES: Mapping[type[ArqiveError], HTTPStatus] = {
+    BadJson: HTTPStatus.BAD_REQUEST,
+    NotFound: HTTPStatus.NOT_FOUND,
+    errors.TaskNotFound: HTTPStatus.NOT_FOUND,
+    MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
+    errors.WrongState: HTTPStatus.CONFLICT,
+    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""Every error that an answer can be about. What is not here is answered as an InternalError."""
+
+
+class BadField(BaseModel):
+    """One thing that is wrong with one field."""
+
+    field: str = Field(description="Dotted path, such as `payload.to`, `tags[2]` or `[3].type`; a query parameter.")
+    message: str
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 has it. Branch on `code`: it is stable."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: str = Field(description="Always about:blank: `code` tells what happened.")
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[BadField] | None = Field(None, description=f"With 422: what is wrong, at most {MAX_ERRORS} fields.")
+    task_status: str | None = Field(None, description="With wrong_state: the state that the task is in.")
+
+
+def problem_of(error: ArqiveError) -> dict[str, Any]:
+    """The problem document of an error that is in `STATUSES`."""
+    status = STATUSES[type(error)]
+    problem: dict[str, Any] = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "code": error.code,
+        "detail": str(error),
+    }
+    if isinstance(error, errors.Invalid):
+        problem["detail"] = _summary(error.errors)
+        problem["errors"] = [{"field": bad.field, "message": bad.message} for bad in error.errors[:MAX_ERRORS]]
+    if isinstance(error, errors.WrongState):
+        problem["task_status"] = error.status
+    return problem
+
+
+def _summary(bad: tuple[FieldError, ...]) -> str:
+    if len(bad) == 1:
+        return f"{bad[0].field}: {bad[0].message}."
+    shown = f"; the first {MAX_ERRORS} are named" if len(bad) > MAX_ERRORS else ""
+    return f"{len(bad):,} fields cannot be accepted{shown}."
+
+
+@web.middleware
+async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give every answer a request id, and turn whatever is raised into a problem document."""
+    given = request.headers.get(REQUEST_ID, "")
+    request_id = given if _SANE_REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
+    try:
+        response = await handler(request)
+    except Exception as error:  # noqa: BLE001 - no client ever gets a traceback
+        response = _response_to(error, request, request_id)
+    response.headers[REQUEST_ID] = request_id
+    return response
+
+
+def _response_to(error: Exception, request: web.Request, request_id: str) -> web.Response:
+    headers: dict[str, str] = {}
+    match error:
+        case web.HTTPMethodNotAllowed():
+            refusal: ArqiveError = MethodNotAllowed(f"{request.method} is not allowed here.")
+            headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
+        case web.HTTPNotFound():
+            refusal = NotFound("There is nothing at this path.")
+        case ArqiveError() if type(error) in STATUSES:
+            refusal = error
+        case _:
+            logger.error(
+                "Request %s failed: %s %s", request_id, request.method, request.path_qs, exc_info=error,
+                extra={"request_id": request_id},
+            )  # fmt: skip
+            refusal = InternalError(f"Something unexpected happened; the log has it under the request id {request_id}.")
+    if isinstance(refusal, errors.StoreUnavailable):
+        headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_S)
+    return web.Response(
+        status=STATUSES[type(refusal)], body=to_json(problem_of(refusal)), content_type=PROBLEM_JSON, headers=headers
+    )

@@ -1,0 +1,149 @@
+"""The web: builds its parts, serves the REST API until it is told to stop, and finishes what it has begun."""
+
+import asyncio
+import errno
+import importlib.metadata
+import logging
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
+
+import uvloop
+from aiohttp import web
+
+from app.api.app import SERVER_OPTIONS, build_app
+from app.core.task_type import TaskTypes
+from app.queue import keys
+from app.queue.connect import open_redis
+from app.queue.signals import Signals
+from app.queue.task_queue import TaskQueue
+from app.services.backend import Backend
+from app.services.supervise import until_done
+from app.services.wait import Endings
+from app.store.indexes import create_indexes
+from app.store.mongo import open_mongo
+from app.store.tasks import TaskStore
+from app.store.workers import WorkerStore
+from app.tasks.registry import load_task_modules
+from app.telemetry.logging import configure_logging
+from settings import Settings
+
+logger = logging.getLogger(__name__)
+
+INDEX_PAUSE_S = 2.0
+"""Between tries to create the indexes while MongoDB is away."""
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Returns:
+        The exit code: 0 after a clean end, 1 when the address cannot be listened on.
+
+    Raises:
+        TaskModuleError: a module of TASK_MODULES cannot be imported.
+        TaskTypeError: one of them registers a type wrongly.
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    types = load_task_modules(settings.task_modules)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(settings, types))
+
+
+async def serve(settings: Settings, types: TaskTypes) -> int:
+    """Serve in this loop until SIGTERM or SIGINT; the exit code."""
+    stop = _stop_on_signal()
+    application = build_app(
+        partial(open_backend, settings, types), max_body_bytes=settings.max_body_bytes, version=_version()
+    )
+    runner = web.AppRunner(application, shutdown_timeout=settings.shutdown_grace_seconds, **SERVER_OPTIONS)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+    except OSError as error:
+        print(f"arqive: {_refusal(error, settings)}", file=sys.stderr)  # noqa: T201 - for whoever starts it
+        await runner.cleanup()
+        return 1
+    logger.info("listening on %s", _url(settings.host, runner.addresses[0][1]))
+    await stop.wait()
+    logger.info("Stopping: no new connections, requests under way get up to %g s", settings.shutdown_grace_seconds)
+    await runner.cleanup()
+    logger.info("Stopped")
+    return 0
+
+
+@asynccontextmanager
+async def open_backend(settings: Settings, types: TaskTypes) -> AsyncIterator[Backend]:
+    """Connect to MongoDB and Redis, neither of which needs to be there yet, and keep the background tasks going."""
+    async with (
+        open_mongo(settings.mongo_url.get_secret_value(), settings.mongo_database) as mongo,
+        open_redis(settings.redis_url.get_secret_value()) as redis,
+    ):
+        endings = Endings()
+        signals = Signals(redis, {keys.ENDED_CHANNEL: endings.on_signal}, endings.wake_all)
+        create = partial(create_indexes, mongo)
+        background = [
+            asyncio.create_task(signals.run()),
+            asyncio.create_task(until_done("creating the indexes", create, every_s=INDEX_PAUSE_S)),
+        ]
+        for task in background:
+            task.add_done_callback(_tell_failure)
+        try:
+            yield Backend(
+                mongo=mongo,
+                tasks=TaskStore(mongo),
+                workers=WorkerStore(mongo),
+                queue=TaskQueue(redis),
+                endings=endings,
+                types=types,
+                retention=timedelta(days=settings.retention_days) if settings.retention_days else None,
+            )
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+
+
+def _tell_failure(task: "asyncio.Task[None]") -> None:
+    """What nobody foresaw, such as an index that somebody made differently, is seen at once and not at the end."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("A background task has ended: %s", error, exc_info=error)
+
+
+def _stop_on_signal() -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets; a second one ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        stop.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stop
+
+
+def _refusal(error: OSError, settings: Settings) -> str:
+    where = f"cannot listen on {settings.host} port {settings.port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"PORT: {where}: something else does already"
+    about_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+    return f"{'HOST' if about_host else 'PORT'}: {where}: {error.strerror}"
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("arqive")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
