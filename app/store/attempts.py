@@ -25,6 +25,11 @@ from app.store.mongo import Mongo, store_errors
 from app.store.tasks import leaving
 
 
+CLOCK_TOLERANCE = timedelta(seconds=5)
+"""How far clocks may be apart. Redis has decided that a task is due; a task that comes much too early is one whose
+requeueing was lost in a crash, and goes back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A claimed task that may not run here now; `again_at` is when to offer it again."""
@@ -87,7 +92,7 @@ class AttemptStore:
                 {
                     "_id": {"$in": ids},
                     **leaving(CLAIM),
-                    "run_at": {"$lte": now},
+                    "run_at": {"$lte": now + CLOCK_TOLERANCE},
                     "type": {"$in": self._types},
                     "start_before": {"$not": {"$lte": now}},
                 },

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.core.attempt import Attempt, Settlement
-from app.core.clock import utc_now
+from app.core.clock import to_ms, utc_now
 from app.core.errors import StoreUnavailable
 from app.core.ids import TaskId, WorkerId, new_lease_token
 from app.core.outcomes import Completed, ErrorCode, Failed, Failure
@@ -196,3 +196,15 @@ async def test_an_outcome_waits_for_mongodb_within_its_patience(backend: Backend
         store._tasks = backend.mongo.collection("tasks")  # MongoDB is back
         await waiting
     assert (await get_task(backend, attempt.task_id)).result == "kept"
+
+
+async def test_a_task_that_is_claimed_much_too_early_goes_back(backend: Backend) -> None:
+    """Its attempt was settled, and the worker died before Redis was told when the next is due."""
+    task = await submit_one(backend, "echo")
+    later = utc_now() + timedelta(minutes=1)
+    await backend.mongo.collection("tasks").update_one({}, {"$set": {"run_at": later, "status": "retrying"}})
+    claim, _ = await backend.queue.claim("default", limit=1, lease=LEASE)
+    begun = await _attempts(backend, "worker").begin(claim, now=utc_now())
+    assert begun.attempts == []
+    assert [(entry.task_id, to_ms(entry.again_at)) for entry in begun.waiting] == [(task.id, to_ms(later))]
+    await backend.queue.redis.flushall()
