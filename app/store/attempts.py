@@ -24,7 +24,6 @@ from app.store.documents import LogDocument, ProgressDocument, TaskDocument
 from app.store.mongo import Mongo, store_errors
 from app.store.tasks import leaving
 
-
 CLOCK_TOLERANCE = timedelta(seconds=5)
 """How far clocks may be apart. Redis has decided that a task is due; a task that comes much too early is one whose
 requeueing was lost in a crash, and goes back."""
