@@ -138,6 +138,8 @@ async def test_bounds_hold_on_every_page(api: Api) -> None:
     later = [(await api.submit())["id"] for _ in range(2)]
     pages = await _pages(api, 2, query="&" + urlencode({"created_after": bound}))
     assert list(itertools.chain(*pages)) == [*later[::-1], *ids[::-1]]
+    pages = await _pages(api, 2, query="&" + urlencode({"created_before": "2099-01-01T00:00:00Z"}))
+    assert list(itertools.chain(*pages)) == [*later[::-1], *ids[::-1]]
 
 
 @pytest.mark.parametrize(

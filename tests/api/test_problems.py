@@ -188,7 +188,7 @@ async def test_an_error_of_ours_that_no_client_should_see_is_unexpected_too(capl
     application = web.Application(middlewares=[answer_problems])
     application.router.add_get("/", broken)
     async with TestClient(TestServer(application)) as client, client.get("/") as response:
-        assert response.status == 500
+        assert (response.status, response.content_type) == (500, "application/problem+json")
         assert "secret" not in await response.text()
     assert "redis://secret" in caplog.text
 

@@ -90,7 +90,7 @@ async def test_health_is_degraded_without_redis(run_api: RunApi) -> None:
 
 
 async def test_health_is_down_without_mongodb(run_api: RunApi) -> None:
-    async with run_api(mongo_url=f"mongodb://{NOBODY}") as api:
+    async with run_api(mongo_url=f"mongodb://{NOBODY}/?serverSelectionTimeoutMS=300") as api:
         answer = await api.get("/health")
         assert (answer.status, answer.json["status"]) == (503, "down")
         assert answer.json["checks"]["mongo"] == "MongoDB does not answer"

@@ -1,0 +1,165 @@
+"""`python -m app web` as a process: starting, stopping, and servers that come later."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pymongo
+import pytest
+
+from app.embedded.servers import free_port, start_mongo
+from app.store.indexes import INDEXES
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(60)
+
+ROOT = Path(__file__).parents[2]
+NOBODY = {"MONGO_URL": "mongodb://127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1"}  # nothing listens there
+Client = aiohttp.ClientSession
+
+
+class Web:
+    """A running web process."""
+
+    def __init__(self, log: Path, **environment: str) -> None:
+        self.log = log
+        extra = {"PYTHONPATH": str(ROOT), "HOST": "127.0.0.1", "PORT": "0", "LOG_FORMAT": "console", **environment}
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app", "web"], cwd=log.parent, env={**os.environ, **extra}, stderr=output
+            )
+
+    def printed(self, pattern: str) -> "re.Match[str] | None":
+        return re.search(pattern, self.log.read_text())
+
+    async def url(self) -> str:
+        await wait_until(lambda: self.printed("listening on") or self.process.poll() is not None, what="web listens")
+        match = self.printed(r"listening on (http://127\.0\.0\.1:\d+)")
+        assert match is not None, self.log.read_text()
+        return match[1]
+
+    async def code(self) -> int:
+        await wait_until(lambda: self.process.poll() is not None, what="web has ended")
+        return self.process.returncode
+
+
+RunWeb = Callable[..., AbstractAsyncContextManager[tuple[Web, Client]]]
+
+
+@pytest.fixture
+def run_web(tmp_path: Path) -> RunWeb:
+    """A context in which the process runs and listens, with a client."""
+
+    @asynccontextmanager
+    async def running(**environment: str) -> AsyncIterator[tuple[Web, Client]]:
+        web = Web(tmp_path / "log", **environment)
+        try:
+            async with Client(await web.url(), timeout=aiohttp.ClientTimeout(20)) as client:
+                yield web, client
+        finally:
+            web.process.kill()
+            web.process.wait()
+
+    return running
+
+
+@pytest.fixture
+def servers(mongo_url: str, mongo_database: str, empty_redis: str) -> dict[str, str]:
+    return {"MONGO_URL": mongo_url, "MONGO_DATABASE": mongo_database, "REDIS_URL": empty_redis}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_answers_what_is_under_way_and_exits_0(
+    run_web: RunWeb, servers: dict[str, str], number: signal.Signals
+) -> None:
+    async with run_web(**servers) as (web, client):
+        async with client.post("/tasks", json={"type": "echo"}) as response:
+            task = await response.json()
+        waiting = asyncio.create_task(client.get(f"/tasks/{task['id']}?wait=60"))
+        await asyncio.wait({waiting}, timeout=0.5)
+        assert not waiting.done()
+        started = time.monotonic()
+        web.process.send_signal(number)
+        async with await waiting as response:
+            assert (response.status, (await response.json())["status"]) == (200, "pending")
+        assert await web.code() == 0
+        assert time.monotonic() - started < 5
+        assert web.printed("Stopped")
+        assert not web.printed("Traceback")
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await client.get("/health/live")
+
+
+async def test_the_indexes_are_made_at_the_start(
+    run_web: RunWeb, servers: dict[str, str], mongo_client: "pymongo.MongoClient[dict[str, Any]]"
+) -> None:
+    async with run_web(**servers):
+        await wait_until(lambda: _has_indexes(mongo_client, servers["MONGO_DATABASE"]), what="every index is there")
+
+
+async def test_web_starts_without_servers_and_serves_when_mongodb_comes(run_web: RunWeb, tmp_path: Path) -> None:
+    port = free_port()
+    environment = {**NOBODY, "MONGO_URL": f"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=500"}
+    async with run_web(**environment) as (web, client):
+        async with client.get("/health/ready") as response:
+            assert response.status == 503
+        server = await start_mongo(tmp_path, port)
+        try:
+            await wait_until(lambda: _accepts(client), timeout_s=20, what="a task is accepted")
+            with pymongo.MongoClient[dict[str, Any]](server.url) as mongo:
+                await wait_until(lambda: _has_indexes(mongo, "arqive"), what="every index is there")
+            web.process.terminate()
+            assert await web.code() == 0
+        finally:
+            await server.stop()
+
+
+async def _accepts(client: Client) -> bool:
+    async with client.post("/tasks", json={"type": "echo"}) as response:
+        return response.status == 201
+
+
+def _has_indexes(mongo: "pymongo.MongoClient[dict[str, Any]]", database: str) -> bool:
+    there = {
+        (collection, name)
+        for collection in mongo[database].list_collection_names()
+        for name in mongo[database][collection].index_information()
+    }
+    return {(index.collection, index.name) for index in INDEXES} <= there
+
+
+async def test_a_port_in_use_is_told_in_a_line(servers: dict[str, str], tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        web = Web(tmp_path / "log", PORT=port, **servers)
+        assert await web.code() == 1
+    assert web.log.read_text() == (
+        f"arqive: PORT: cannot listen on 127.0.0.1 port {port}: something else does already\n"
+    )
+
+
+async def test_a_host_that_is_not_here_is_told_by_name(tmp_path: Path) -> None:
+    web = Web(tmp_path / "log", **{**NOBODY, "HOST": "192.0.2.1"})  # an address for documentation
+    assert await web.code() == 1
+    assert web.printed(
+        "^arqive: HOST: cannot listen on 192.0.2.1",
+    )
+
+
+async def test_a_task_module_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    web = Web(tmp_path / "log", **{**NOBODY, "TASK_MODULES": "no_such_module"})
+    assert await web.code() == 2
+    assert len(web.log.read_text().splitlines()) == 1
+    assert web.printed("no_such_module")
