@@ -16,17 +16,23 @@ import uvloop
 from aiohttp import web
 
 from app.api.app import SERVER_OPTIONS, build_app
+from app.core.ids import new_worker_id
 from app.core.task_type import TaskTypes
 from app.queue import keys
 from app.queue.connect import open_redis
 from app.queue.signals import Signals
 from app.queue.task_queue import TaskQueue
+from app.services import reconcile
+from app.services.accept import Acceptor
 from app.services.backend import Backend
-from app.services.supervise import until_done
+from app.services.reconcile import Reconciler
+from app.services.supervise import repeat, until_done
 from app.services.wait import Endings
+from app.store.duties import DutyStore
 from app.store.indexes import create_indexes
 from app.store.mongo import open_mongo
 from app.store.tasks import TaskStore
+from app.store.unfinished import UnfinishedStore
 from app.store.workers import WorkerStore
 from app.tasks.registry import load_task_modules
 from app.telemetry.logging import configure_logging
@@ -83,21 +89,24 @@ async def open_backend(settings: Settings, types: TaskTypes) -> AsyncIterator[Ba
         open_mongo(settings.mongo_url.get_secret_value(), settings.mongo_database) as mongo,
         open_redis(settings.redis_url.get_secret_value()) as redis,
     ):
-        endings = Endings()
+        tasks, queue, endings = TaskStore(mongo), TaskQueue(redis), Endings()
+        reconciler = Reconciler(UnfinishedStore(mongo), DutyStore(mongo), queue, holder=f"web-{new_worker_id()}")
         signals = Signals(redis, {keys.ENDED_CHANNEL: endings.on_signal}, endings.wake_all)
         create = partial(create_indexes, mongo)
         background = [
             asyncio.create_task(signals.run()),
             asyncio.create_task(until_done("creating the indexes", create, every_s=INDEX_PAUSE_S)),
+            asyncio.create_task(repeat("reconcile", reconciler.run_once, every_s=reconcile.INTERVAL_S)),
         ]
         for task in background:
             task.add_done_callback(_tell_failure)
         try:
             yield Backend(
                 mongo=mongo,
-                tasks=TaskStore(mongo),
+                tasks=tasks,
                 workers=WorkerStore(mongo),
-                queue=TaskQueue(redis),
+                queue=queue,
+                acceptor=Acceptor(tasks, queue),
                 endings=endings,
                 types=types,
                 retention=timedelta(days=settings.retention_days) if settings.retention_days else None,
@@ -106,6 +115,7 @@ async def open_backend(settings: Settings, types: TaskTypes) -> AsyncIterator[Ba
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            await reconciler.give_up()
 
 
 def _tell_failure(task: "asyncio.Task[None]") -> None:

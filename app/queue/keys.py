@@ -58,7 +58,8 @@ def wake_channel(name: str) -> str:
 
 
 EPOCH: Final = "arqive:epoch"
-"""String: when the queues were last rebuilt, in milliseconds. No TTL; its absence means that Redis lost its memory."""
+"""String: the run id of the Redis that was told of every waiting task. No TTL. Its absence means that Redis was wiped,
+another run id that it was restarted or replaced and may have lost the last writes."""
 
 CANCEL_CHANNEL: Final = "arqive:cancel"
 """Channel: the id of a running task that a client wants stopped."""

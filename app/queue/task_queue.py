@@ -28,6 +28,19 @@ class Entry:
     priority: int
 
 
+@dataclass(frozen=True, slots=True)
+class RedisIdentity:
+    """One life of one Redis.
+
+    Attributes:
+        run_id: Changes with every start.
+        knows_all: False when it was wiped, restarted or replaced since the last rebuild.
+    """
+
+    run_id: str
+    knows_all: bool
+
+
 class TaskQueue:
     """The queues in one Redis. Every method raises QueueUnavailable when Redis cannot serve."""
 
@@ -101,15 +114,17 @@ class TaskQueue:
             await self.redis.delete(keys.paused(queue))
             await self.redis.publish(keys.wake_channel(queue), to_ms(utc_now()))
 
-    async def has_epoch(self) -> bool:
-        """Whether Redis still knows what it was told: False when it is new, was wiped or lost its memory."""
+    async def identity(self) -> RedisIdentity:
+        """Which Redis this is, and whether it has been told of every waiting task."""
         with queue_errors():
-            return bool(await self.redis.exists(keys.EPOCH))
+            run_id: str = (await self.redis.info("server"))["run_id"]
+            known = await self.redis.get(keys.EPOCH)
+        return RedisIdentity(run_id, knows_all=known is not None and known.decode() == run_id)
 
-    async def set_epoch(self) -> None:
-        """Note that Redis knows every waiting task."""
+    async def note_rebuilt(self, identity: RedisIdentity) -> None:
+        """Note that Redis has been told of every waiting task since it had this identity."""
         with queue_errors():
-            await self.redis.set(keys.EPOCH, to_ms(utc_now()))
+            await self.redis.set(keys.EPOCH, identity.run_id)
 
     async def withdraw(self, queue: str, task_ids: Sequence[TaskId]) -> None:
         """Take ids that wait out of a queue."""

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from app.core.task_type import TaskTypes
 from app.queue.task_queue import TaskQueue
+from app.services.accept import Acceptor
 from app.services.wait import Endings
 from app.store.mongo import Mongo
 from app.store.tasks import TaskStore
@@ -20,6 +21,7 @@ class Backend:
         tasks: The tasks.
         workers: Who is alive.
         queue: Redis.
+        acceptor: Takes tasks in.
         endings: Tells when tasks become terminal.
         types: The registered types.
         retention: How long a finished task is kept, or None for ever.
@@ -30,6 +32,7 @@ class Backend:
     tasks: TaskStore
     workers: WorkerStore
     queue: TaskQueue
+    acceptor: Acceptor
     endings: Endings
     types: TaskTypes
     retention: timedelta | None

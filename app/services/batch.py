@@ -13,11 +13,14 @@ class Batcher(Generic[Item]):
     Nobody waits for company, and at most one batch is under way.
 
     Args:
-        write: Writes a batch. What it raises is raised to everybody in the batch.
+        write: Writes a batch. What it raises is raised to everybody in the batch; where it returns a sequence, each
+            item's own error is raised to whoever added it.
         limit: The most items in a batch.
     """
 
-    def __init__(self, write: Callable[[Sequence[Item]], Awaitable[None]], *, limit: int) -> None:
+    def __init__(
+        self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Exception | None] | None]], *, limit: int
+    ) -> None:
         self._write = write
         self._limit = limit
         self._waiting: list[tuple[Item, asyncio.Future[None]]] = []
@@ -41,7 +44,7 @@ class Batcher(Generic[Item]):
 
     async def _write_batch(self, batch: Sequence[tuple[Item, asyncio.Future[None]]]) -> None:
         try:
-            await self._write([item for item, _ in batch])
+            errors = await self._write([item for item, _ in batch])
         except BaseException as error:
             for _, done in batch:
                 if not done.done():
@@ -49,6 +52,10 @@ class Batcher(Generic[Item]):
             if not isinstance(error, Exception):
                 raise
         else:
-            for _, done in batch:
-                if not done.done():
+            for (_, done), own in zip(batch, errors or [None] * len(batch), strict=True):
+                if done.done():
+                    continue  # its caller has been cancelled
+                if own is None:
                     done.set_result(None)
+                else:
+                    done.set_exception(own)

@@ -9,7 +9,6 @@ from app.core.states import CANCEL, RETRY, TERMINAL, UNFINISHED
 from app.models import Task
 from app.services.backend import Backend
 from app.services.read import get_task
-from app.services.submit import dispatch
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +71,7 @@ async def retry_task(backend: Backend, task_id: TaskId) -> Task:
     document = await backend.tasks.get(task_id)
     if document is None:
         raise TaskNotFound(task_id)
-    await dispatch(backend.queue, [document])
+    await backend.acceptor.dispatch([document])
     return Task.from_document(document)
 
 

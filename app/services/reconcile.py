@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from app.core.clock import utc_now
+from app.core.errors import StoreUnavailable
+from app.core.faults import FaultPoint, reach
 from app.queue.task_queue import Entry, TaskQueue
 from app.store.duties import DutyStore
 from app.store.unfinished import Unfinished, UnfinishedStore
@@ -36,8 +38,8 @@ class Reconciler:
     """Compares MongoDB with Redis, in one process at a time.
 
     A short pass offers the tasks whose time came since the last pass and that still wait: whatever way a task came to
-    wait, its `run_at` passes through that window once. A full pass offers all that wait; it is made when Redis does not
-    know this service's epoch, that is when it is new, was wiped or lost its memory in a restart.
+    wait, its `run_at` passes through that window once. A full pass offers all that wait; it is made when this is not
+    the Redis that was told of them all: it is new, was wiped, restarted or replaced.
 
     Offering an id that is queued changes nothing, and one that is running is dropped by the next claim.
     """
@@ -60,13 +62,15 @@ class Reconciler:
         if not await self._duties.take(DUTY, self._holder, now=now, until=now + DUTY_TIME):
             self._last = None
             return None
-        full = not await self._queue.has_epoch()
+        identity = await self._queue.identity()
+        full = not identity.knows_all
         since = (self._last or now) - OVERLAP
         pages = self._unfinished.waiting() if full else self._unfinished.became_due(since=since, until=now)
         offered = await self._offer(pages) + await self._offer(self._unfinished.lapsed(before=now - LAPSE_MARGIN))
         if full:
-            # Last, so that a pass that was cut short is made again.
-            await self._queue.set_epoch()
+            # Last, so that a pass that was cut short is made again; with the identity that Redis had when it began, so
+            # that one that restarted meanwhile is told again.
+            await self._queue.note_rebuilt(identity)
             logger.info("Rebuilt the queues: offered %d tasks", offered)
         self._last = now
         return Reconciled(full, offered)
@@ -78,10 +82,14 @@ class Reconciler:
                 (Entry(task.task_id, task.queue, task.due_at, task.priority) for task in page), only_missing=True
             )
             offered += len(page)
+            await reach(FaultPoint.DURING_REBUILD)
             now = utc_now()
             await self._duties.take(DUTY, self._holder, now=now, until=now + DUTY_TIME)
         return offered
 
     async def give_up(self) -> None:
-        """Let another process take over at once."""
-        await self._duties.give_up(DUTY, self._holder)
+        """Let another process take over at once; without MongoDB it has to wait until the duty lapses."""
+        try:
+            await self._duties.give_up(DUTY, self._holder)
+        except StoreUnavailable as error:
+            logger.warning("Could not give up reconciling: %s", error)

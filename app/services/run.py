@@ -8,6 +8,7 @@ from datetime import timedelta
 from app.core.attempt import Attempt, Claim, Settlement
 from app.core.clock import to_ms, utc_now
 from app.core.errors import QueueUnavailable, StoreUnavailable
+from app.core.faults import FaultPoint, reach
 from app.core.outcomes import Outcome
 from app.core.task_type import TaskTypes
 from app.queue.scripts import Ending
@@ -62,6 +63,7 @@ class TaskRunner:
 
     async def begin(self, claim: Claim) -> list[Attempt]:
         """Begin what was claimed; what may not run goes back or leaves the queue."""
+        await reach(FaultPoint.AFTER_CLAIM)
         begun = await self._begin(claim)
         if begun is None:
             return []
@@ -81,9 +83,12 @@ class TaskRunner:
         deadline = loop.time() + self._patience.total_seconds()
         while True:
             try:
-                return await self._attempts.begin(claim, now=utc_now())
+                begun = await self._attempts.begin(claim, now=utc_now())
             except StoreUnavailable as error:
                 logger.warning("Cannot begin %d tasks: %s", len(claim.task_ids), error)
+            else:
+                await reach(FaultPoint.AFTER_BEGIN)
+                return begun
             if loop.time() > deadline:
                 return None
             await asyncio.sleep(BEGIN_PAUSE_S)

@@ -10,6 +10,7 @@ from datetime import timedelta
 from app.core import limits
 from app.core.clock import to_ms
 from app.core.errors import QueueUnavailable, StoreRefused, StoreUnavailable
+from app.core.faults import FaultPoint, reach
 from app.core.outcomes import ErrorCode, Failure
 from app.queue.scripts import Ending
 from app.queue.task_queue import TaskQueue
@@ -51,7 +52,9 @@ class Settler:
         await self._batcher.add(record)
 
     async def _write(self, records: Sequence[Record]) -> None:
+        await reach(FaultPoint.BEFORE_SETTLE)
         recorded = await self._record(records)
+        await reach(FaultPoint.AFTER_SETTLE)
         endings: dict[str, list[Ending]] = defaultdict(list)
         ended = []
         for record in recorded:
@@ -63,6 +66,7 @@ class Settler:
         try:
             for queue, of_queue in endings.items():
                 await self._queue.settle(queue, of_queue)
+            await reach(FaultPoint.AFTER_FINISH)
             if ended:
                 await self._queue.signal_ended(ended)
         except QueueUnavailable as error:

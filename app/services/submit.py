@@ -1,7 +1,5 @@
 """Accepts tasks: validate, keep, dispatch."""
 
-import asyncio
-import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,21 +11,14 @@ from pydantic_core import to_json
 
 from app.core import limits
 from app.core.clock import utc_now
-from app.core.errors import FieldError, Invalid, QueueUnavailable
+from app.core.errors import FieldError, Invalid
 from app.core.field_errors import field_errors
-from app.core.ids import TaskId
 from app.core.json_value import problem_with
 from app.core.states import SUBMIT
 from app.core.task_type import TaskType, TaskTypes
 from app.models import BackoffModel, Submission, Task
-from app.queue.task_queue import Entry, TaskQueue
 from app.services.backend import Backend
 from app.store.documents import TaskDocument
-
-logger = logging.getLogger(__name__)
-
-DISPATCH_PATIENCE_S = 1.0
-"""How long an accepted task's answer waits for Redis."""
 
 
 async def submit(backend: Backend, submissions: Sequence[Submission | Invalid]) -> list[Task | Invalid]:
@@ -51,23 +42,8 @@ async def submit(backend: Backend, submissions: Sequence[Submission | Invalid]) 
             prepared.append(invalid)
     documents = [item for item in prepared if not isinstance(item, Invalid)]
     if documents:
-        await backend.tasks.insert(documents)
-        await dispatch(backend.queue, documents)
+        await backend.acceptor.accept(documents)
     return [item if isinstance(item, Invalid) else Task.from_document(item) for item in prepared]
-
-
-async def dispatch(queue: TaskQueue, documents: Sequence[TaskDocument]) -> None:
-    """Queue tasks that are kept; without Redis they wait for reconcile, and their client need not know."""
-    try:
-        async with asyncio.timeout(DISPATCH_PATIENCE_S):
-            await queue.dispatch(entry_of(document) for document in documents)
-    except (QueueUnavailable, TimeoutError) as error:
-        logger.warning("Kept %d tasks but could not queue them yet: %s", len(documents), str(error) or "Redis is slow")
-
-
-def entry_of(document: TaskDocument) -> Entry:
-    """The queue entry of a waiting task."""
-    return Entry(TaskId(str(document["_id"])), document["queue"], document["run_at"], document["priority"])
 
 
 def new_document(submission: Submission, types: TaskTypes, now: datetime) -> TaskDocument:

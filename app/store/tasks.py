@@ -6,11 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
+from pymongo.errors import BulkWriteError
 
 from app.core.ids import TaskId
 from app.core.states import CANCEL, RETRY, TERMINAL, WAITING, Status, Transition
 from app.store.documents import TaskDocument
 from app.store.mongo import Cursor, Mongo, store_errors
+
+_DUPLICATE_KEY = 11000
 
 _INDEXED = frozenset({"status", "type", "queue", "tags"})
 """The fields of a filter that an index starts with."""
@@ -79,6 +82,11 @@ def leaving(transition: Transition) -> dict[str, Any]:
     return {"status": names[0] if len(names) == 1 else {"$in": names}}
 
 
+def _is_there_already(write_error: Any) -> bool:
+    """Whether an insert failed because the document with this very id had been inserted before."""
+    return bool(write_error) and write_error["code"] == _DUPLICATE_KEY and list(write_error["keyPattern"]) == ["_id"]
+
+
 class TaskStore:
     """The tasks. Every method raises StoreUnavailable when MongoDB cannot serve."""
 
@@ -86,9 +94,19 @@ class TaskStore:
         self._tasks = mongo.collection("tasks")
 
     async def insert(self, documents: Sequence[TaskDocument]) -> None:
-        """Keep new tasks; returns once a majority has journaled them all."""
+        """Keep new tasks; returns once a majority has journaled them all.
+
+        Inserting again what is there already changes nothing.
+
+        Raises:
+            StoreRefused: one of them cannot be stored; the others are.
+        """
         with store_errors():
-            await self._tasks.insert_many(list(documents), ordered=False)
+            try:
+                await self._tasks.insert_many(list(documents), ordered=False)
+            except BulkWriteError as error:
+                if not all(_is_there_already(each) for each in (error.details or {}).get("writeErrors", [None])):
+                    raise
 
     async def get(self, task_id: TaskId) -> TaskDocument | None:
         """The task, or None."""

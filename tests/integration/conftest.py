@@ -20,6 +20,7 @@ from app.queue import keys
 from app.queue.connect import open_redis
 from app.queue.signals import Signals
 from app.queue.task_queue import TaskQueue
+from app.services.accept import Acceptor
 from app.services.backend import Backend
 from app.services.read import wait_for_task
 from app.services.submit import submit
@@ -61,11 +62,13 @@ async def backend(settings: Settings) -> AsyncIterator[Backend]:
         endings = Endings()
         signals = Signals(client, {keys.ENDED_CHANNEL: endings.on_signal}, endings.wake_all)
         listening = asyncio.create_task(signals.run())
+        tasks, queue = TaskStore(mongo), TaskQueue(client)
         yield Backend(
             mongo=mongo,
-            tasks=TaskStore(mongo),
+            tasks=tasks,
             workers=WorkerStore(mongo),
-            queue=TaskQueue(client),
+            queue=queue,
+            acceptor=Acceptor(tasks, queue),
             endings=endings,
             types=load_task_modules(settings.task_modules),
             retention=timedelta(days=settings.retention_days),

@@ -27,8 +27,8 @@ async def _queued(backend: Backend) -> set[str]:
     return {member.decode() for member in await backend.queue.redis.zrange(keys.queue("default"), 0, -1)}
 
 
-async def test_a_wiped_redis_is_rebuilt_in_pages(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfinished, "PAGE", 3)
+async def test_a_wiped_redis_is_rebuilt_in_batches(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfinished, "BATCH", 3)
     tasks = await submit(backend, [Submission(type="echo", delay=60 * (n % 2)) for n in range(10)])
     await backend.queue.redis.flushall()
     done = await _reconciler(backend).run_once()
@@ -40,7 +40,7 @@ async def test_a_wiped_redis_is_rebuilt_in_pages(backend: Backend, monkeypatch: 
 async def test_a_short_pass_offers_what_became_due_and_is_missing(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unfinished, "PAGE", 3)
+    monkeypatch.setattr(unfinished, "BATCH", 3)
     reconciler = _reconciler(backend)
     await reconciler.run_once()
     tasks = await submit(backend, [Submission(type="echo") for _ in range(10)])  # all due in the same millisecond

@@ -59,3 +59,12 @@ async def test_a_caller_that_leaves_does_not_take_its_item_along() -> None:
     assert write.batches == [[1, 2]]
     with pytest.raises(asyncio.CancelledError):
         await leaver
+
+
+async def test_each_item_may_have_an_error_of_its_own() -> None:
+    async def write(items: Sequence[int]) -> list[Exception | None]:
+        return [ValueError(str(item)) if item % 2 else None for item in items]
+
+    batcher = Batcher(write, limit=10)
+    results = await asyncio.gather(*(batcher.add(number) for number in range(4)), return_exceptions=True)
+    assert [str(result) for result in results] == ["None", "1", "None", "3"]

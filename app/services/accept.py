@@ -1,0 +1,89 @@
+"""Keeps new tasks and queues them: those that arrive at the same time share one insert and one pipeline."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from app.core.errors import QueueUnavailable, StoreRefused
+from app.core.faults import FaultPoint, reach
+from app.core.ids import TaskId
+from app.queue.task_queue import Entry, TaskQueue
+from app.services.batch import Batcher
+from app.store.documents import TaskDocument
+from app.store.tasks import TaskStore
+
+logger = logging.getLogger(__name__)
+
+BATCH = 200
+"""Requests that share a write at most."""
+
+DISPATCH_PATIENCE_S = 1.0
+"""How long the answer to an accepted task waits for Redis."""
+
+OUTAGE_PAUSE_S = 2.0
+"""How long Redis is left alone after it failed: in that time no request waits for it."""
+
+
+class Acceptor:
+    """Takes tasks in for one web process.
+
+    Args:
+        tasks: Where they are kept.
+        queue: Where workers look for them.
+    """
+
+    def __init__(self, tasks: TaskStore, queue: TaskQueue) -> None:
+        self._tasks = tasks
+        self._queue = queue
+        self._inserts: Batcher[Sequence[TaskDocument]] = Batcher(self._insert, limit=BATCH)
+        self._dispatches: Batcher[Sequence[TaskDocument]] = Batcher(self._dispatch, limit=BATCH)
+        self._try_again_at = 0.0
+
+    async def accept(self, documents: Sequence[TaskDocument]) -> None:
+        """Keep new tasks, then queue them; returns once a majority has journaled them.
+
+        Raises:
+            StoreUnavailable: MongoDB cannot serve; nothing is promised.
+            StoreRefused: one of them cannot be stored.
+        """
+        await self._inserts.add(documents)
+        await reach(FaultPoint.AFTER_INSERT)
+        await self._dispatches.add(documents)
+        await reach(FaultPoint.AFTER_DISPATCH)
+
+    async def dispatch(self, documents: Sequence[TaskDocument]) -> None:
+        """Queue tasks that are kept; without Redis they wait for reconcile, and their client need not know."""
+        await self._dispatches.add(documents)
+
+    async def _insert(self, requests: Sequence[Sequence[TaskDocument]]) -> list[Exception | None]:
+        try:
+            await self._tasks.insert([document for request in requests for document in request])
+        except StoreRefused:
+            return [await self._insert_alone(request) for request in requests]
+        return [None] * len(requests)
+
+    async def _insert_alone(self, request: Sequence[TaskDocument]) -> Exception | None:
+        """What spoilt the batch fails alone; what was kept with it is found to be there."""
+        try:
+            await self._tasks.insert(request)
+        except StoreRefused as error:
+            return error
+        return None
+
+    async def _dispatch(self, requests: Sequence[Sequence[TaskDocument]]) -> None:
+        clock = asyncio.get_running_loop().time
+        if clock() < self._try_again_at:
+            return
+        entries = [entry_of(document) for request in requests for document in request]
+        try:
+            async with asyncio.timeout(DISPATCH_PATIENCE_S):
+                await self._queue.dispatch(entries)
+        except (QueueUnavailable, TimeoutError) as error:
+            self._try_again_at = clock() + OUTAGE_PAUSE_S
+            reason = str(error) or f"no answer within {DISPATCH_PATIENCE_S:g} s"
+            logger.warning("Kept %d tasks but could not queue them, reconcile will: %s", len(entries), reason)
+
+
+def entry_of(document: TaskDocument) -> Entry:
+    """The queue entry of a waiting task."""
+    return Entry(TaskId(str(document["_id"])), document["queue"], document["run_at"], document["priority"])

@@ -1,0 +1,93 @@
+"""New tasks that arrive together are kept together, with and without Redis."""
+
+import asyncio
+import time
+
+import pytest
+
+from app.core.clock import utc_now
+from app.core.errors import StoreRefused
+from app.core.ids import TaskId
+from app.models import Submission
+from app.queue.connect import open_redis
+from app.queue.task_queue import TaskQueue
+from app.services import accept
+from app.services.accept import Acceptor
+from app.services.backend import Backend
+from app.services.submit import new_document
+from app.store.documents import TaskDocument
+from tests.waiting import wait_until
+
+
+def _document(backend: Backend) -> TaskDocument:
+    return new_document(Submission(type="echo"), backend.types, utc_now())
+
+
+async def test_inserts_that_come_together_share_a_round_trip(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    insert = backend.tasks.insert
+
+    async def counted(documents: list[TaskDocument]) -> None:
+        sizes.append(len(documents))
+        await insert(documents)
+
+    monkeypatch.setattr(backend.tasks, "insert", counted)
+    await asyncio.gather(*(backend.acceptor.accept([_document(backend)]) for _ in range(50)))
+    assert sizes == [50]
+    assert await backend.mongo.collection("tasks").count_documents({}) == 50
+
+
+async def test_a_document_that_cannot_be_stored_fails_alone(backend: Backend) -> None:
+    good, bad = _document(backend), _document(backend)
+    bad["payload"] = {"no": object()}
+    outcomes = await asyncio.gather(
+        backend.acceptor.accept([good]), backend.acceptor.accept([bad]), return_exceptions=True
+    )
+    assert outcomes[0] is None
+    assert isinstance(outcomes[1], StoreRefused)
+    assert await backend.tasks.get(TaskId(str(good["_id"]))) is not None
+    assert await backend.tasks.get(TaskId(str(bad["_id"]))) is None
+
+
+async def test_inserting_again_is_harmless(backend: Backend) -> None:
+    """As after an acknowledgement that got lost."""
+    first, second = _document(backend), _document(backend)
+    await backend.tasks.insert([first])
+    await backend.tasks.insert([first, second])
+    assert await backend.mongo.collection("tasks").count_documents({}) == 2
+
+
+async def test_only_the_first_request_of_an_outage_waits_for_redis(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Redis that takes connections and does not answer."""
+    monkeypatch.setattr(accept, "DISPATCH_PATIENCE_S", 0.5)
+    await backend.queue.redis.execute_command("CLIENT", "PAUSE", 60_000, "ALL")
+    try:
+        started = time.monotonic()
+        await backend.acceptor.accept([_document(backend)])
+        first = time.monotonic() - started
+        started = time.monotonic()
+        for _ in range(20):
+            await backend.acceptor.accept([_document(backend)])
+        rest = time.monotonic() - started
+    finally:
+        await backend.queue.redis.execute_command("CLIENT", "UNPAUSE")
+    assert 0.4 < first < 1.5
+    assert rest < 1.5
+    assert await backend.mongo.collection("tasks").count_documents({}) == 21
+
+
+async def test_after_an_outage_redis_is_used_again(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accept, "OUTAGE_PAUSE_S", 0.2)
+    async with open_redis("redis://127.0.0.1:1") as away:
+        queue = TaskQueue(away)
+        acceptor = Acceptor(backend.tasks, queue)
+        await acceptor.accept([_document(backend)])
+        queue.redis, queue._scripts = backend.queue.redis, backend.queue._scripts  # Redis is back
+
+        async def queued() -> bool:
+            await acceptor.accept([_document(backend)])
+            return bool(await backend.queue.redis.zcard("arq:queue:default"))
+
+        await wait_until(queued, 3)
