@@ -62,17 +62,14 @@ async def test_only_the_first_request_of_an_outage_waits_for_redis(
 ) -> None:
     """A Redis that takes connections and does not answer."""
     monkeypatch.setattr(accept, "DISPATCH_PATIENCE_S", 0.5)
-    await backend.queue.redis.execute_command("CLIENT", "PAUSE", 60_000, "ALL")
-    try:
-        started = time.monotonic()
+    await backend.queue.redis.execute_command("CLIENT", "PAUSE", 2_500, "ALL")
+    started = time.monotonic()
+    await backend.acceptor.accept([_document(backend)])
+    first = time.monotonic() - started
+    started = time.monotonic()
+    for _ in range(20):
         await backend.acceptor.accept([_document(backend)])
-        first = time.monotonic() - started
-        started = time.monotonic()
-        for _ in range(20):
-            await backend.acceptor.accept([_document(backend)])
-        rest = time.monotonic() - started
-    finally:
-        await backend.queue.redis.execute_command("CLIENT", "UNPAUSE")
+    rest = time.monotonic() - started
     assert 0.4 < first < 1.5
     assert rest < 1.5
     assert await backend.mongo.collection("tasks").count_documents({}) == 21
