@@ -62,7 +62,7 @@ async def test_only_the_first_request_of_an_outage_waits_for_redis(
 ) -> None:
     """A Redis that takes connections and does not answer."""
     monkeypatch.setattr(accept, "DISPATCH_PATIENCE_S", 0.5)
-    await backend.queue.redis.execute_command("CLIENT", "PAUSE", 2_500, "ALL")
+    await backend.queue.redis.client_pause(2_500)
     started = time.monotonic()
     await backend.acceptor.accept([_document(backend)])
     first = time.monotonic() - started
