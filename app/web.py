@@ -43,6 +43,9 @@ logger = logging.getLogger(__name__)
 INDEX_PAUSE_S = 2.0
 """Between tries to create the indexes while MongoDB is away."""
 
+SIGNALS_PAUSE_S = 1.0
+"""Before listening again after something that nobody foresaw."""
+
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT.
@@ -94,7 +97,7 @@ async def open_backend(settings: Settings, types: TaskTypes) -> AsyncIterator[Ba
         signals = Signals(redis, {keys.ENDED_CHANNEL: endings.on_signal}, endings.wake_all)
         create = partial(create_indexes, mongo)
         background = [
-            asyncio.create_task(signals.run()),
+            asyncio.create_task(repeat("listening for signals", signals.run, every_s=SIGNALS_PAUSE_S)),
             asyncio.create_task(until_done("creating the indexes", create, every_s=INDEX_PAUSE_S)),
             asyncio.create_task(repeat("reconcile", reconciler.run_once, every_s=reconcile.INTERVAL_S)),
         ]

@@ -14,6 +14,7 @@ from datetime import timedelta
 import uvloop
 
 from app.api.probes import serve_probes
+from app.core.attempt import Attempt
 from app.core.clock import utc_now
 from app.core.errors import StoreUnavailable
 from app.core.ids import TaskId, WorkerId, new_worker_id
@@ -208,8 +209,8 @@ def _leases(settings: Settings, executions: Executions) -> AbstractAsyncContextM
     lease = timedelta(seconds=settings.lease_seconds)
     patience = lease / 3
 
-    def interrupt(task_id: TaskId, why: Interruption) -> None:
-        loop.call_soon_threadsafe(executions.interrupt, task_id, why)
+    def interrupt(attempt: Attempt, why: Interruption) -> None:
+        loop.call_soon_threadsafe(executions.interrupt_attempt, attempt, why)
 
     def keep(stop: threading.Event) -> None:
         mongo_url, redis_url = settings.mongo_url.get_secret_value(), settings.redis_url.get_secret_value()
@@ -252,7 +253,7 @@ async def _background(parts: WorkerParts, mongo: Mongo) -> AsyncIterator[None]:
 
     loops = [
         asyncio.create_task(until_done("creating indexes", prepare, every_s=START_PAUSE_S)),
-        asyncio.create_task(signals.run()),
+        asyncio.create_task(repeat("listening for signals", signals.run, every_s=START_PAUSE_S)),
         asyncio.create_task(repeat("keeping reports", parts.reporter.flush, every_s=report.INTERVAL_S)),
         asyncio.create_task(repeat("heartbeat", beat, every_s=BEAT_S)),
         asyncio.create_task(repeat("reconcile", parts.reconciler.run_once, every_s=reconcile.INTERVAL_S)),

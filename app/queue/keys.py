@@ -61,6 +61,10 @@ EPOCH: Final = "arqive:epoch"
 """String: the run id of the Redis that was told of every waiting task. No TTL. Its absence means that Redis was wiped,
 another run id that it was restarted or replaced and may have lost the last writes."""
 
+REBUILD: Final = "arqive:rebuild"
+"""String: who is telling Redis of every waiting task, an hour's TTL. It becomes the epoch at the end, unless Redis has
+been wiped since."""
+
 CANCEL_CHANNEL: Final = "arqive:cancel"
 """Channel: the id of a running task that a client wants stopped."""
 

@@ -1,5 +1,6 @@
 """What can be done with task ids in Redis: dispatch, claim, settle, withdraw, signal."""
 
+import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from app.queue.scripts import Ending, Scripts
 
 JOB_FUNCTION = "task"
 """The `function` of every arq job: the task's type is in MongoDB."""
+
+
+_REBUILD_TTL_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +125,17 @@ class TaskQueue:
             known = await self.redis.get(keys.EPOCH)
         return RedisIdentity(run_id, knows_all=known is not None and known.decode() == run_id)
 
-    async def note_rebuilt(self, identity: RedisIdentity) -> None:
-        """Note that Redis has been told of every waiting task since it had this identity."""
+    async def begin_rebuild(self, identity: RedisIdentity) -> str:
+        """Note that Redis is about to be told of every waiting task; returns what `end_rebuild` needs."""
+        mark = f"{identity.run_id} {secrets.token_hex(8)}"
         with queue_errors():
-            await self.redis.set(keys.EPOCH, identity.run_id)
+            await self.redis.set(keys.REBUILD, mark, ex=_REBUILD_TTL_S)
+        return mark
+
+    async def end_rebuild(self, mark: str) -> bool:
+        """Note that Redis has been told; False when it was wiped or restarted meanwhile and has to be told again."""
+        with queue_errors():
+            return await self._scripts.end_rebuild(mark)
 
     async def withdraw(self, queue: str, task_ids: Sequence[TaskId]) -> None:
         """Take ids that wait out of a queue."""

@@ -1,6 +1,7 @@
 """Keeps new tasks and queues them: those that arrive at the same time share one insert and one pipeline."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -48,12 +49,14 @@ class Acceptor:
         """
         await self._inserts.add(documents)
         await reach(FaultPoint.AFTER_INSERT)
-        await self._dispatches.add(documents)
+        await self.dispatch(documents)
         await reach(FaultPoint.AFTER_DISPATCH)
 
     async def dispatch(self, documents: Sequence[TaskDocument]) -> None:
         """Queue tasks that are kept; without Redis they wait for reconcile, and their client need not know."""
-        await self._dispatches.add(documents)
+        with contextlib.suppress(TimeoutError):  # they stay in their batch
+            async with asyncio.timeout(DISPATCH_PATIENCE_S):  # which may have to wait for the one before
+                await self._dispatches.add(documents)
 
     async def _insert(self, requests: Sequence[Sequence[TaskDocument]]) -> list[Exception | None]:
         try:

@@ -1,5 +1,6 @@
 """What a client may do to a task that exists: cancel, retry, delete."""
 
+import asyncio
 import logging
 
 from app.core.clock import utc_now
@@ -11,6 +12,9 @@ from app.services.backend import Backend
 from app.services.read import get_task
 
 logger = logging.getLogger(__name__)
+
+SIGNAL_PATIENCE_S = 1.0
+"""How long the answer to a cancel waits for Redis."""
 
 
 async def cancel_task(backend: Backend, task_id: TaskId) -> Task:
@@ -46,13 +50,15 @@ async def cancel_task(backend: Backend, task_id: TaskId) -> Task:
 async def _tell(backend: Backend, task: Task, *, was_running: bool) -> None:
     task_id = TaskId(task.id)
     try:
-        if was_running:
-            await backend.queue.signal_cancel(task_id)
-        else:
-            await backend.queue.withdraw(task.queue, [task_id])
-            await backend.queue.signal_ended([task_id])
-    except QueueUnavailable as error:
-        logger.warning("The cancel of task %s is kept but not signalled: %s", task.id, error)
+        async with asyncio.timeout(SIGNAL_PATIENCE_S):
+            if was_running:
+                await backend.queue.signal_cancel(task_id)
+            else:
+                await backend.queue.withdraw(task.queue, [task_id])
+                await backend.queue.signal_ended([task_id])
+    except (QueueUnavailable, TimeoutError) as error:
+        reason = str(error) or f"no answer within {SIGNAL_PATIENCE_S:g} s"
+        logger.warning("The cancel of task %s is kept but not signalled: %s", task.id, reason)
 
 
 async def retry_task(backend: Backend, task_id: TaskId) -> Task:

@@ -156,6 +156,12 @@ class Executions:
         if execution is not None:
             execution.interrupt(why)
 
+    def interrupt_attempt(self, attempt: Attempt, why: Interruption) -> None:
+        """Stop the handler of one attempt, and not that of a later one at the same task."""
+        execution = self._executions.get(attempt.task_id)
+        if execution is not None and execution.attempt.token == attempt.token:
+            execution.interrupt(why)
+
     def interrupt_all(self, why: Interruption) -> None:
         """Stop every handler."""
         for execution in self.all():

@@ -9,16 +9,16 @@ from datetime import datetime, timedelta
 
 from app.core.attempt import Attempt
 from app.core.clock import utc_now
-from app.core.errors import ArqiveError, QueueUnavailable
-from app.core.ids import TaskId
+from app.core.errors import QueueUnavailable
 from app.queue.leases import LeaseQueue
 from app.services.execute import STOP_PATIENCE_S, Executions, Interruption
+from app.services.supervise import repeat_in_thread
 from app.store.leases import LeaseStore
 
 logger = logging.getLogger(__name__)
 
-Interrupt = Callable[[TaskId, Interruption], None]
-"""Stops the handler of a task; callable from any thread."""
+Interrupt = Callable[[Attempt, Interruption], None]
+"""Stops the handler of an attempt; callable from any thread."""
 
 
 class LeaseKeeper:
@@ -57,21 +57,18 @@ class LeaseKeeper:
         except QueueUnavailable as error:
             logger.warning("Cannot renew %d leases in Redis: %s", len(held), error)
         renewal = self._store.renew({attempt.task_id: attempt.token for attempt in held}, now=now)
-        for task_id in renewal.lost:
-            self._interrupt(task_id, Interruption.LEASE_LOST)
-        for task_id in renewal.cancel:
-            self._interrupt(task_id, Interruption.CANCEL)
+        for attempt in held:
+            if attempt.task_id in renewal.lost:
+                self._interrupt(attempt, Interruption.LEASE_LOST)
+            elif attempt.task_id in renewal.cancel:
+                self._interrupt(attempt, Interruption.CANCEL)
 
     def _latest_end(self, attempt: Attempt) -> datetime:
         return attempt.started_at + attempt.timeout + timedelta(seconds=STOP_PATIENCE_S) + self._lease
 
     def run(self, stop: threading.Event) -> None:
         """Renew in time, again and again: two renewals may fail before a lease lapses."""
-        while not stop.wait(self._lease.total_seconds() / 3):
-            try:
-                self.renew()
-            except ArqiveError as error:
-                logger.warning("Cannot renew leases: %s", error)
+        repeat_in_thread("renewing leases", self.renew, stop, every_s=self._lease.total_seconds() / 3)
 
 
 @asynccontextmanager

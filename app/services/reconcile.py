@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from app.core.clock import utc_now
 from app.core.errors import StoreUnavailable
 from app.core.faults import FaultPoint, reach
-from app.queue.task_queue import Entry, TaskQueue
+from app.queue.task_queue import Entry, RedisIdentity, TaskQueue
 from app.store.duties import DutyStore
 from app.store.unfinished import Unfinished, UnfinishedStore
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 INTERVAL_S = 5.0
 DUTY = "reconcile"
-DUTY_TIME = timedelta(seconds=30)
+DUTY_TIME = timedelta(seconds=15)
 """How long a process that died keeps the duty."""
 
 OVERLAP = timedelta(seconds=30)
@@ -38,8 +38,9 @@ class Reconciler:
     """Compares MongoDB with Redis, in one process at a time.
 
     A short pass offers the tasks whose time came since the last pass and that still wait: whatever way a task came to
-    wait, its `run_at` passes through that window once. A full pass offers all that wait; it is made when this is not
-    the Redis that was told of them all: it is new, was wiped, restarted or replaced.
+    wait, its `run_at` passes through that window once. How far the passes have got is kept with the duty, so that the
+    window has no gap when another process takes over or Redis comes back. A full pass offers all that wait; it is made
+    when this is not the Redis that was told of them all: it is new, was wiped, restarted or replaced.
 
     Offering an id that is queued changes nothing, and one that is running is dropped by the next claim.
     """
@@ -59,21 +60,35 @@ class Reconciler:
             QueueUnavailable: Redis cannot serve.
         """
         now = utc_now()
-        if not await self._duties.take(DUTY, self._holder, now=now, until=now + DUTY_TIME):
+        if not await self._take():
             self._last = None
             return None
+        if self._last is None:
+            self._last = await self._duties.done_until(DUTY)
         identity = await self._queue.identity()
-        full = not identity.knows_all
-        since = (self._last or now) - OVERLAP
-        pages = self._unfinished.waiting() if full else self._unfinished.became_due(since=since, until=now)
-        offered = await self._offer(pages) + await self._offer(self._unfinished.lapsed(before=now - LAPSE_MARGIN))
-        if full:
-            # Last, so that a pass that was cut short is made again; with the identity that Redis had when it began, so
-            # that one that restarted meanwhile is told again.
-            await self._queue.note_rebuilt(identity)
-            logger.info("Rebuilt the queues: offered %d tasks", offered)
+        full = self._last is None or not identity.knows_all
+        if self._last is None or full:
+            offered = await self._rebuild(identity)
+        else:
+            offered = await self._offer(self._unfinished.became_due(since=self._last - OVERLAP, until=now))
+        offered += await self._offer(self._unfinished.lapsed(before=now - LAPSE_MARGIN))
         self._last = now
         return Reconciled(full, offered)
+
+    async def _take(self) -> bool:
+        now = utc_now()
+        return await self._duties.take(DUTY, self._holder, now=now, until=now + DUTY_TIME, done_until=self._last)
+
+    async def _rebuild(self, identity: RedisIdentity) -> int:
+        """Offer all that wait.
+
+        A pass that was cut short, or in which Redis was wiped or restarted, is not noted, and so is made again.
+        """
+        mark = await self._queue.begin_rebuild(identity)
+        offered = await self._offer(self._unfinished.waiting())
+        noted = await self._queue.end_rebuild(mark)
+        logger.info("Rebuilt the queues: offered %d tasks%s", offered, "" if noted else ", and Redis forgot some again")
+        return offered
 
     async def _offer(self, pages: AsyncIterator[list[Unfinished]]) -> int:
         offered = 0
@@ -83,8 +98,7 @@ class Reconciler:
             )
             offered += len(page)
             await reach(FaultPoint.DURING_REBUILD)
-            now = utc_now()
-            await self._duties.take(DUTY, self._holder, now=now, until=now + DUTY_TIME)
+            await self._take()
         return offered
 
     async def give_up(self) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from app.core.cancellation import cancel_is_due
 from app.core.errors import ArqiveError
@@ -19,15 +21,29 @@ async def repeat(name: str, run_once: Callable[[], Awaitable[object]], *, every_
         every_s: Seconds between the end of one pass and the start of the next.
     """
     while True:
-        try:
+        with _survived(name):
             await run_once()
-        except ArqiveError as error:
-            logger.warning("%s: %s", name, error)
-        except Exception:
-            logger.exception("%s failed, it will be tried again", name)
         if cancel_is_due():
             return
         await asyncio.sleep(every_s)
+
+
+def repeat_in_thread(name: str, run_once: Callable[[], object], stop: threading.Event, *, every_s: float) -> None:
+    """Run something every `every_s` seconds, for the first time after as many, until told to stop."""
+    while not stop.wait(every_s):
+        with _survived(name):
+            run_once()
+
+
+@contextmanager
+def _survived(name: str) -> Iterator[None]:
+    """Log whatever is raised; the next pass may do better."""
+    try:
+        yield
+    except ArqiveError as error:
+        logger.warning("%s: %s", name, error)
+    except Exception:
+        logger.exception("%s failed, it will be tried again", name)
 
 
 async def until_done(name: str, run_once: Callable[[], Awaitable[object]], *, every_s: float) -> None:

@@ -1,9 +1,11 @@
 """The connection to MongoDB. The only file that names Motor, which is in its last support year."""
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -21,6 +23,12 @@ from pymongo.errors import (
     PyMongoError,
     WTimeoutError,
 )
+from pymongo.monitoring import (
+    TopologyClosedEvent,
+    TopologyDescriptionChangedEvent,
+    TopologyListener,
+    TopologyOpenedEvent,
+)
 
 from app.core.errors import StoreRefused, StoreUnavailable
 
@@ -28,17 +36,50 @@ Collection = AsyncIOMotorCollection[Any]
 Cursor = AsyncIOMotorCursor[Any]
 SyncDatabase = Database[Any]
 
-SERVER_SELECTION_MS = 3_000
-"""How long an operation looks for a server before it says that there is none: the longest wait for a 503."""
+SERVER_SELECTION_MS = 2_000
+"""How long an operation looks for a server before it says that there is none."""
+
+AWAY_S = 1.5
+"""Without a server for this long, MongoDB is known to be away; a planned step-down takes less."""
 
 _TIME_LIMITS: dict[str, Any] = {
     "serverSelectionTimeoutMS": SERVER_SELECTION_MS,
-    "connectTimeoutMS": SERVER_SELECTION_MS,
+    # With the two below a server that hangs is noticed within three seconds, and what waits for it is interrupted.
+    "connectTimeoutMS": 2_000,
+    "heartbeatFrequencyMS": 1_000,
     "socketTimeoutMS": 20_000,
 }
 
+_THREADS = 5 * (os.cpu_count() or 1)
+"""As many as Motor has: what would only queue for one of them waits here, where it can be sent away."""
+
 _PASSING = frozenset({91, 189, 11600, 11602, 10107, 13435, 13436, 262, 50, 24, 112, 6, 7, 89, 9001, 64})
 """Server error codes of step-downs, shutdowns and time-outs: the same write may succeed later."""
+
+
+class Presence(TopologyListener):
+    """Whether there is a server that takes writes, as the driver's own monitors see it."""
+
+    def __init__(self) -> None:
+        self._away_since: float | None = None
+
+    def opened(self, event: TopologyOpenedEvent) -> None:
+        """The first look comes with the first operation."""
+
+    def description_changed(self, event: TopologyDescriptionChangedEvent) -> None:
+        """Called in a monitor's thread."""
+        if event.new_description.has_writable_server():
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = time.monotonic()
+
+    def closed(self, event: TopologyClosedEvent) -> None:
+        """Nobody asks any more."""
+
+    def away_for(self, seconds: float) -> bool:
+        """Whether there has been none for that long, in spite of a look every second."""
+        since = self._away_since
+        return since is not None and time.monotonic() - since >= seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +88,29 @@ class Mongo:
 
     client: AsyncIOMotorClient[Any]
     database: AsyncIOMotorDatabase[Any]
+    presence: Presence
+    _threads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_THREADS))
 
     def collection(self, name: str) -> Collection:
         """A collection whose writes are acknowledged once a majority has journaled them."""
         return self.database[name]
+
+    @asynccontextmanager
+    async def answering(self) -> AsyncIterator[None]:
+        """`store_errors` for what clients wait for: while MongoDB is known to be away, nobody waits for it.
+
+        Without this, requests that come while MongoDB is away would queue for Motor's few threads, each of which looks
+        for a server as long as it may.
+
+        Raises:
+            StoreUnavailable: MongoDB cannot serve.
+            StoreRefused: what was to be written is not a document that MongoDB can keep.
+        """
+        async with self._threads:
+            if self.presence.away_for(AWAY_S):
+                raise StoreUnavailable("MongoDB is not available: it has not answered for a while")
+            with store_errors():
+                yield
 
     async def ping(self) -> None:
         """Return when the server answers.
@@ -58,7 +118,7 @@ class Mongo:
         Raises:
             StoreUnavailable: it does not.
         """
-        with store_errors():
+        async with self.answering():
             await self.client.admin.command("ping")
 
 
@@ -70,11 +130,17 @@ async def open_mongo(url: str, database: str) -> AsyncIterator[Mongo]:
         url: A MongoDB connection string; options in it win over the time limits here.
         database: Its name.
     """
+    presence = Presence()
     client: AsyncIOMotorClient[Any] = AsyncIOMotorClient(
-        url, tz_aware=True, tzinfo=UTC, appname="arqive", **_unless_given(url, _TIME_LIMITS)
+        url,
+        tz_aware=True,
+        tzinfo=UTC,
+        appname="arqive",
+        event_listeners=[presence],
+        **_unless_given(url, _TIME_LIMITS),
     )
     try:
-        yield Mongo(client, client.get_database(database, write_concern=WriteConcern("majority", j=True)))
+        yield Mongo(client, client.get_database(database, write_concern=WriteConcern("majority", j=True)), presence)
     finally:
         # It says goodbye to the server, which may not be there to listen.
         await asyncio.to_thread(client.close)
@@ -140,7 +206,8 @@ def store_errors() -> Iterator[None]:
         raise StoreUnavailable(f"MongoDB is not available: {type(error).__name__}") from error
     except BulkWriteError as error:
         details = error.details or {}
-        if details.get("writeConcernErrors") and not details.get("writeErrors"):
+        codes = {each.get("code") for each in details.get("writeErrors", [])}
+        if codes & _PASSING or (details.get("writeConcernErrors") and not codes):
             raise StoreUnavailable("MongoDB did not acknowledge the write in time") from error
         raise StoreRefused(f"MongoDB refused the write: {_first_message(details)}") from error
     except (InvalidDocument, DocumentTooLarge, OverflowError) as error:

@@ -11,7 +11,7 @@ from pymongo.errors import BulkWriteError
 from app.core.ids import TaskId
 from app.core.states import CANCEL, RETRY, TERMINAL, WAITING, Status, Transition
 from app.store.documents import TaskDocument
-from app.store.mongo import Cursor, Mongo, store_errors
+from app.store.mongo import Cursor, Mongo
 
 _DUPLICATE_KEY = 11000
 
@@ -91,6 +91,7 @@ class TaskStore:
     """The tasks. Every method raises StoreUnavailable when MongoDB cannot serve."""
 
     def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
         self._tasks = mongo.collection("tasks")
 
     async def insert(self, documents: Sequence[TaskDocument]) -> None:
@@ -101,7 +102,7 @@ class TaskStore:
         Raises:
             StoreRefused: one of them cannot be stored; the others are.
         """
-        with store_errors():
+        async with self._mongo.answering():
             try:
                 await self._tasks.insert_many(list(documents), ordered=False)
             except BulkWriteError as error:
@@ -110,13 +111,13 @@ class TaskStore:
 
     async def get(self, task_id: TaskId) -> TaskDocument | None:
         """The task, or None."""
-        with store_errors():
+        async with self._mongo.answering():
             document: TaskDocument | None = await self._tasks.find_one({"_id": ObjectId(task_id)})
         return document
 
     async def status(self, task_id: TaskId) -> Status | None:
         """The task's status alone, or None."""
-        with store_errors():
+        async with self._mongo.answering():
             document = await self._tasks.find_one({"_id": ObjectId(task_id)}, {"status": 1})
         return None if document is None else Status(document["status"])
 
@@ -126,7 +127,7 @@ class TaskStore:
         if after is not None:
             bounds = query.setdefault("_id", {})
             bounds["$lt"] = min(ObjectId(after), bounds.get("$lt", ObjectId(after)))
-        with store_errors():
+        async with self._mongo.answering():
             documents: list[TaskDocument] = await self._newest(query).limit(limit).to_list(length=limit)
         return documents
 
@@ -176,25 +177,25 @@ class TaskStore:
 
     async def delete(self, task_id: TaskId) -> bool:
         """Remove a finished task; False when it was not finished or not there."""
-        with store_errors():
+        async with self._mongo.answering():
             result = await self._tasks.delete_one({"_id": ObjectId(task_id), "status": {"$in": sorted(TERMINAL)}})
         return result.deleted_count == 1
 
     async def count_by_status(self) -> dict[Status, int]:
         """How many tasks have each status."""
-        with store_errors():
+        async with self._mongo.answering():
             return {status: await self._tasks.count_documents({"status": status}) for status in Status}
 
     async def queue_names(self) -> list[str]:
         """The queues that any stored task is in."""
-        with store_errors():
+        async with self._mongo.answering():
             names: list[str] = await self._tasks.distinct("queue")
         return sorted(names)
 
     async def count_queue(self, queue: str, *, now: datetime) -> QueueCounts:
         """What waits and runs in one queue at `now`."""
         waiting = {"queue": queue, "status": {"$in": sorted(WAITING)}}
-        with store_errors():
+        async with self._mongo.answering():
             ready = await self._tasks.count_documents({**waiting, "run_at": {"$lte": now}})
             deferred = await self._tasks.count_documents({**waiting, "run_at": {"$gt": now}})
             running = await self._tasks.count_documents({"queue": queue, "status": Status.RUNNING})
@@ -209,6 +210,6 @@ class TaskStore:
         update: dict[str, Any] = {"$set": fields}
         if increments:
             update["$inc"] = increments
-        with store_errors():
+        async with self._mongo.answering():
             result = await self._tasks.update_one({"_id": ObjectId(task_id), **where}, update)
         return result.matched_count == 1

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import TypedDict
 
 from app.core.ids import WorkerId
-from app.store.mongo import Mongo, store_errors
+from app.store.mongo import Mongo
 
 
 class WorkerDocument(TypedDict):
@@ -23,20 +23,21 @@ class WorkerStore:
     """The workers. Every method raises StoreUnavailable when MongoDB cannot serve."""
 
     def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
         self._workers = mongo.collection("workers")
 
     async def beat(self, worker: WorkerDocument) -> None:
         """Say that the worker is alive."""
-        with store_errors():
+        async with self._mongo.answering():
             await self._workers.replace_one({"_id": worker["_id"]}, worker, upsert=True)
 
     async def leave(self, worker_id: WorkerId) -> None:
         """Say that the worker has ended."""
-        with store_errors():
+        async with self._mongo.answering():
             await self._workers.delete_one({"_id": worker_id})
 
     async def alive(self, *, now: datetime, within: timedelta) -> list[WorkerDocument]:
         """The workers that were seen within the time before `now`."""
-        with store_errors():
+        async with self._mongo.answering():
             workers: list[WorkerDocument] = await self._workers.find({"seen_at": {"$gte": now - within}}).to_list(None)
         return workers

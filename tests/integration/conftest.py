@@ -119,7 +119,7 @@ async def ended(backend: Backend, task: Task, timeout_s: float = 15) -> Task:
 
 
 KNOWN_KEYS = re.compile(
-    r"arq:job:[0-9a-f]{24}|arq:in-progress:[0-9a-f]{24}|arq:queue:.+|arqive:leases:.+|arqive:paused:.+|arqive:epoch"
+    r"arq:job:[0-9a-f]{24}|arq:in-progress:[0-9a-f]{24}|arq:queue:.+|arqive:leases:.+|arqive:paused:.+|arqive:(?:epoch|rebuild)"
 )
 
 

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from app.core.ids import TaskId
+from app.queue import keys
 from app.queue import worker as worker_room
 from app.services.backend import Backend
 from app.services.read import get_task
@@ -98,6 +99,7 @@ async def test_an_idle_worker_costs_redis_almost_nothing(backend: Backend, run_w
         parts = await stack.enter_async_context(run_worker())
         await _idle(parts)
         redis = backend.queue.redis
+        await wait_until(lambda: redis.exists(keys.EPOCH), what="the first pass of reconcile has ended")
         before, seconds = (await redis.info("stats"))["total_commands_processed"], 4
         await asyncio.sleep(seconds)  # the time is what is measured
         commands = (await redis.info("stats"))["total_commands_processed"] - before

@@ -17,6 +17,7 @@ def _source(name: str) -> str:
 
 # Read at import, since reading a file would block the event loop.
 _CLAIM, _SETTLE, RENEW = _source("claim.lua"), _source("settle.lua"), _source("renew.lua")
+_END_REBUILD = _source("end_rebuild.lua")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Scripts:
     def __init__(self, redis: ArqRedis) -> None:
         self._claim = redis.register_script(_CLAIM)
         self._settle = redis.register_script(_SETTLE)
+        self._end_rebuild = redis.register_script(_END_REBUILD)
 
     async def claim(self, queue: str, *, limit: int, lease_ms: int, token: LeaseToken) -> Claimed:
         """Take up to `limit` due ids of a queue under a lease of `lease_ms`; see claim.lua."""
@@ -83,6 +85,10 @@ class Scripts:
                 ttl_ms = max(0, ending.due_ms - now_ms) + self.JOB_TTL_MS
                 args += [ending.task_id, ending.token, score, ttl_ms]
         await self._settle(keys=[keys.queue(queue), keys.leases(queue)], args=args)
+
+    async def end_rebuild(self, mark: str) -> bool:
+        """Turn a rebuild's mark into the epoch; see end_rebuild.lua."""
+        return bool(await self._end_rebuild(keys=[keys.REBUILD, keys.EPOCH], args=[mark]))
 
 
 def renew_arguments(
