@@ -40,7 +40,7 @@ class Web:
             )
 
     def printed(self, pattern: str) -> "re.Match[str] | None":
-        return re.search(pattern, self.log.read_text())
+        return re.search(pattern, self.log.read_text(), re.MULTILINE)
 
     async def url(self) -> str:
         await wait_until(lambda: self.printed("listening on") or self.process.poll() is not None, what="web listens")
