@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from app.core import limits
@@ -24,11 +24,19 @@ FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 
 
+@dataclass(slots=True)
+class _Settling:
+    """An outcome on its way; `written` is what MongoDB took for it in the end."""
+
+    written: Record
+
+
 class Settler:
     """Settles attempts; those that end at the same time share their round trips.
 
     The order survives every crash: between the two writes it leaves an id in Redis whose task has moved on, and the
-    next claim of that id drops it.
+    next claim of that id drops it. Each has a batch of its own, so that no outcome waits to be recorded, with a lease
+    that nobody renews any more, because Redis is slow to hear of another.
 
     Args:
         store: Where outcomes are kept.
@@ -41,7 +49,8 @@ class Settler:
         self._store = store
         self._queue = queue
         self._patience = patience
-        self._batcher: Batcher[Record] = Batcher(self._write, limit=BATCH)
+        self._records: Batcher[_Settling] = Batcher(self._write, limit=BATCH)
+        self._endings: Batcher[Record] = Batcher(self._tell, limit=BATCH)
 
     async def settle(self, record: Record) -> None:
         """Record one outcome.
@@ -49,15 +58,21 @@ class Settler:
         Raises:
             StoreUnavailable: MongoDB was away for longer than the patience.
         """
-        await self._batcher.add(record)
+        settling = _Settling(record)
+        await self._records.add(settling)
+        await self._endings.add(settling.written)
 
-    async def _write(self, records: Sequence[Record]) -> None:
+    async def _write(self, batch: Sequence[_Settling]) -> None:
         await reach(FaultPoint.BEFORE_SETTLE)
-        recorded = await self._record(records)
+        recorded = await self._record([settling.written for settling in batch])
+        for settling, written in zip(batch, recorded, strict=True):
+            settling.written = written
+
+    async def _tell(self, records: Sequence[Record]) -> None:
         await reach(FaultPoint.AFTER_SETTLE)
         endings: dict[str, list[Ending]] = defaultdict(list)
         ended = []
-        for record in recorded:
+        for record in records:
             attempt, again_at = record.settlement.attempt, record.settlement.runs_again_at
             due_ms = None if again_at is None else to_ms(again_at)
             endings[attempt.queue].append(Ending(attempt.task_id, attempt.token, attempt.priority, due_ms))
