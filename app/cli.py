@@ -10,9 +10,10 @@ from pathlib import Path
 from app.core.errors import TaskModuleError, TaskTypeError
 from settings import Settings, SettingsError, load_settings
 
-Command = Callable[[Settings], int]
+Command = Callable[[Settings, argparse.Namespace], int]
 
 _BAD_CONFIGURATION = 2
+_MAX_PROCESSES = 256
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # As `python -m` does: TASK_MODULES names modules from where the service is started.
         sys.path.insert(0, str(Path.cwd()))
     try:
-        return command(load_settings())
+        return command(load_settings(), arguments)
     except (SettingsError, TaskModuleError, TaskTypeError) as error:
         print(f"arqive: {error}", file=sys.stderr)
         return _BAD_CONFIGURATION
@@ -55,7 +56,13 @@ def _parser() -> argparse.ArgumentParser:
         ("dev", _dev, "web and worker in one, with local servers where MONGO_URL and REDIS_URL name none"),
         ("check", _check, "exit with 0 when the web or the worker on this machine is ready"),
     ):
-        commands.add_parser(name, help=text, description=text).set_defaults(run=run)
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        if name in {"web", "worker"}:
+            command.add_argument(
+                "--processes", type=_process_count, default=1, metavar="N", help="run N processes, for as many cores"
+            )
+            command.add_argument("--share-port", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
@@ -69,19 +76,39 @@ def _version() -> str:
 # The rooms are imported by the command that enters them: `check` runs every few seconds in a container, and needs none.
 
 
-def _web(settings: Settings) -> int:
+def _web(settings: Settings, arguments: argparse.Namespace) -> int:
+    if arguments.processes > 1:
+        return _fleet("web", arguments.processes, settings)
     from app import web  # noqa: PLC0415 - see above
 
-    return web.run(settings)
+    return web.run(settings, share_port=arguments.share_port)
 
 
-def _worker(settings: Settings) -> int:
+def _worker(settings: Settings, arguments: argparse.Namespace) -> int:
+    if arguments.processes > 1:
+        return _fleet("worker", arguments.processes, settings)
     from app import worker  # noqa: PLC0415 - see above
 
-    return worker.run(settings)
+    return worker.run(settings, share_port=arguments.share_port)
 
 
-def _dev(settings: Settings) -> int:
+def _fleet(role: str, count: int, settings: Settings) -> int:
+    from app.embedded import fleet  # noqa: PLC0415 - see above
+
+    if role == "web" and settings.port == 0:
+        print("arqive: PORT: 0 takes a free port, which several processes cannot share", file=sys.stderr)
+        return _BAD_CONFIGURATION
+    return fleet.run(role, count, settings)
+
+
+def _process_count(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= _MAX_PROCESSES:
+        raise argparse.ArgumentTypeError(f"must be 1 to {_MAX_PROCESSES}")
+    return count
+
+
+def _dev(settings: Settings, _arguments: argparse.Namespace) -> int:
     from app.embedded import dev  # noqa: PLC0415 - see above
     from app.embedded.servers import EmbeddedError  # noqa: PLC0415 - see above
 
@@ -92,7 +119,7 @@ def _dev(settings: Settings) -> int:
         return 1
 
 
-def _check(settings: Settings) -> int:
+def _check(settings: Settings, _arguments: argparse.Namespace) -> int:
     from app.embedded.probe import ask_readiness, local_address  # noqa: PLC0415 - see above
 
     address = local_address(settings.host)

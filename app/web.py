@@ -47,8 +47,12 @@ SIGNALS_PAUSE_S = 1.0
 """Before listening again after something that nobody foresaw."""
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, *, share_port: bool = False) -> int:
     """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: Where to listen, and everything else.
+        share_port: Whether other processes of this role listen on the same port.
 
     Returns:
         The exit code: 0 after a clean end, 1 when the address cannot be listened on.
@@ -60,10 +64,10 @@ def run(settings: Settings) -> int:
     configure_logging(settings.log_level, settings.log_format)
     types = load_task_modules(settings.task_modules)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(settings, types))
+        return runner.run(serve(settings, types, share_port=share_port))
 
 
-async def serve(settings: Settings, types: TaskTypes) -> int:
+async def serve(settings: Settings, types: TaskTypes, *, share_port: bool = False) -> int:
     """Serve in this loop until SIGTERM or SIGINT; the exit code."""
     stop = _stop_on_signal()
     application = build_app(
@@ -72,7 +76,7 @@ async def serve(settings: Settings, types: TaskTypes) -> int:
     runner = web.AppRunner(application, shutdown_timeout=settings.shutdown_grace_seconds, **SERVER_OPTIONS)
     await runner.setup()
     try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
+        await web.TCPSite(runner, settings.host, settings.port, reuse_port=share_port or None).start()
     except OSError as error:
         print(f"arqive: {_refusal(error, settings)}", file=sys.stderr)  # noqa: T201 - for whoever starts it
         await runner.cleanup()

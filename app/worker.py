@@ -71,8 +71,12 @@ class WorkerParts:
     document: WorkerDocument
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, *, share_port: bool = False) -> int:
     """Run a worker until SIGTERM or SIGINT; the exit code.
+
+    Args:
+        settings: What to serve, and everything else.
+        share_port: Whether other workers on this machine have the same HEALTH_PORT.
 
     Raises:
         TaskModuleError: a module of TASK_MODULES cannot be imported.
@@ -81,7 +85,7 @@ def run(settings: Settings) -> int:
     configure_logging(settings.log_level, settings.log_format)
     types = load_task_modules(settings.task_modules)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, types))
+        runner.run(serve(settings, types, share_port=share_port))
     threads = [thread for thread in threading.enumerate() if thread.name.startswith(HANDLER_THREADS)]
     for thread in threads:
         thread.join(IDLE_THREAD_S)  # one that runs nothing ends at once
@@ -94,10 +98,10 @@ def run(settings: Settings) -> int:
     return 0
 
 
-async def serve(settings: Settings, types: TaskTypes) -> None:
+async def serve(settings: Settings, types: TaskTypes, *, share_port: bool = False) -> None:
     """Run a worker in this loop until SIGTERM or SIGINT."""
     stop = StopSignals()
-    async with open_worker(settings, types) as parts:
+    async with open_worker(settings, types, share_port=share_port) as parts:
         logger.info("Worker %s serves %s with %d slots", parts.id, ", ".join(settings.queues), settings.concurrency)
         claiming = asyncio.create_task(parts.loop.main())
         await asyncio.wait({claiming, asyncio.create_task(stop.first.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -138,7 +142,7 @@ class StopSignals:
 
 
 @asynccontextmanager
-async def open_worker(settings: Settings, types: TaskTypes) -> AsyncIterator[WorkerParts]:
+async def open_worker(settings: Settings, types: TaskTypes, *, share_port: bool = False) -> AsyncIterator[WorkerParts]:
     """Build a worker with its connections and background loops; all is closed again at the end."""
     async with AsyncExitStack() as stack:
         mongo = await stack.enter_async_context(
@@ -155,7 +159,9 @@ async def open_worker(settings: Settings, types: TaskTypes) -> AsyncIterator[Wor
         async def readiness() -> list[str]:
             return await _problems(parts, mongo)
 
-        await stack.enter_async_context(serve_probes(settings.host, settings.health_port, readiness))
+        await stack.enter_async_context(
+            serve_probes(settings.host, settings.health_port, readiness, share_port=share_port)
+        )
         yield parts
 
 

@@ -11,13 +11,14 @@ Readiness = Callable[[], Awaitable[list[str]]]
 
 
 @asynccontextmanager
-async def serve_probes(host: str, port: int, readiness: Readiness) -> AsyncIterator[None]:
+async def serve_probes(host: str, port: int, readiness: Readiness, *, share_port: bool = False) -> AsyncIterator[None]:
     """Answer `/health/live` and `/health/ready` while the context is open.
 
     Args:
         host: The address to listen on.
         port: The port; 0 is off.
         readiness: Asked for each `/health/ready`.
+        share_port: Whether other workers on this machine listen on the same port; then any of them answers.
 
     Raises:
         OSError: the port is taken.
@@ -40,7 +41,7 @@ async def serve_probes(host: str, port: int, readiness: Readiness) -> AsyncItera
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, host, port, reuse_port=share_port or None).start()
         yield
     finally:
         await runner.cleanup()

@@ -1,1 +1,1 @@
-"""The embedded default: local servers as child processes, and web and worker on top of them."""
+"""Processes that one command starts: local servers, web and worker for `dev`, several of one role."""

@@ -49,8 +49,9 @@ def serve() -> Iterator[Serve]:
 
 def enter(monkeypatch: pytest.MonkeyPatch, room: str, run: Callable[[Settings], int]) -> None:
     """Put a stand-in where `web` or `worker` is imported from."""
-    monkeypatch.setitem(sys.modules, f"app.{room}", SimpleNamespace(run=run))
-    monkeypatch.setattr(f"app.{room}", SimpleNamespace(run=run), raising=False)
+    stand_in = SimpleNamespace(run=lambda settings, **_options: run(settings))
+    monkeypatch.setitem(sys.modules, f"app.{room}", stand_in)
+    monkeypatch.setattr(f"app.{room}", stand_in, raising=False)
 
 
 def test_without_a_command_it_prints_help(capsys: Output) -> None:
