@@ -192,7 +192,7 @@ async def test_an_outcome_waits_for_mongodb_within_its_patience(backend: Backend
             await settler.settle(_completed(attempt, "nobody will know"))
         settler = Settler(store, backend.queue, patience=timedelta(seconds=10))
         waiting = asyncio.create_task(settler.settle(_completed(attempt, "kept")))
-        await wait_until(lambda: settler._batcher._flushing is not None)
+        await wait_until(lambda: settler._records._flushing is not None)
         store._tasks = backend.mongo.collection("tasks")  # MongoDB is back
         await waiting
     assert (await get_task(backend, attempt.task_id)).result == "kept"
