@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pydantic import BaseModel
 
 from app import Context, Retry, task
-from app.core.errors import ArqiveError
 from app.core.faults import Action, FaultPoint, arm
 
 VARIABLE = "ARQIVE_TEST_FAULT"
@@ -24,8 +23,8 @@ async def crash() -> None:
 
 
 async def hang() -> None:
-    """For longer than any test waits."""
-    await asyncio.sleep(3600)
+    """For longer than the leases of the tests."""
+    await asyncio.sleep(4)
 
 
 async def fail() -> None:
@@ -33,12 +32,7 @@ async def fail() -> None:
     raise RuntimeError("a fault of the test")
 
 
-async def refuse() -> None:
-    """As an error that somebody foresaw."""
-    raise ArqiveError("a fault of the test")
-
-
-ACTIONS: dict[str, Action] = {"crash": crash, "hang": hang, "raise": fail, "refuse": refuse}
+ACTIONS: dict[str, Action] = {"crash": crash, "hang": hang, "raise": fail}
 
 
 def once(point: FaultPoint, action: Action) -> Action:
@@ -72,7 +66,8 @@ class Seconds(BaseModel):
 
 @task("fault.slower", max_attempts=3, timeout=120)
 async def slower(ctx: Context, payload: Seconds) -> int:
-    """Says which process ran it, the second attempt later than the first."""
+    """Says that it has begun, and in the end which process ran it."""
+    ctx.progress(0)
     await asyncio.sleep(payload.seconds if ctx.attempt == 1 else 3 * payload.seconds)
     return os.getpid()
 

@@ -23,12 +23,6 @@ from pymongo.errors import (
     PyMongoError,
     WTimeoutError,
 )
-from pymongo.monitoring import (
-    TopologyClosedEvent,
-    TopologyDescriptionChangedEvent,
-    TopologyListener,
-    TopologyOpenedEvent,
-)
 
 from app.core.errors import StoreRefused, StoreUnavailable
 
@@ -39,8 +33,8 @@ SyncDatabase = Database[Any]
 SERVER_SELECTION_MS = 2_000
 """How long an operation looks for a server before it says that there is none."""
 
-AWAY_S = 1.5
-"""Without a server for this long, MongoDB is known to be away; a planned step-down takes less."""
+AWAY_S = 1.0
+"""Without a server for this long, MongoDB is known to be away, and nobody new waits for it."""
 
 _TIME_LIMITS: dict[str, Any] = {
     "serverSelectionTimeoutMS": SERVER_SELECTION_MS,
@@ -57,29 +51,23 @@ _PASSING = frozenset({91, 189, 11600, 11602, 10107, 13435, 13436, 262, 50, 24, 1
 """Server error codes of step-downs, shutdowns and time-outs: the same write may succeed later."""
 
 
-class Presence(TopologyListener):
+class Presence:
     """Whether there is a server that takes writes, as the driver's own monitors see it."""
 
-    def __init__(self) -> None:
+    def __init__(self, client: AsyncIOMotorClient[Any]) -> None:
+        self._client = client
         self._away_since: float | None = None
 
-    def opened(self, event: TopologyOpenedEvent) -> None:
-        """The first look comes with the first operation."""
-
-    def description_changed(self, event: TopologyDescriptionChangedEvent) -> None:
-        """Called in a monitor's thread."""
-        if event.new_description.has_writable_server():
-            self._away_since = None
-        elif self._away_since is None:
-            self._away_since = time.monotonic()
-
-    def closed(self, event: TopologyClosedEvent) -> None:
-        """Nobody asks any more."""
-
     def away_for(self, seconds: float) -> bool:
-        """Whether there has been none for that long, in spite of a look every second."""
-        since = self._away_since
-        return since is not None and time.monotonic() - since >= seconds
+        """Whether there has been none for that long, counted from when this was first asked."""
+        # Not by a listener: PyMongo 4 hands its events on up to a second late.
+        if self._client.delegate.topology_description.has_writable_server():
+            self._away_since = None
+            return False
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+        return now - self._away_since >= seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +118,16 @@ async def open_mongo(url: str, database: str) -> AsyncIterator[Mongo]:
         url: A MongoDB connection string; options in it win over the time limits here.
         database: Its name.
     """
-    presence = Presence()
     client: AsyncIOMotorClient[Any] = AsyncIOMotorClient(
         url,
         tz_aware=True,
         tzinfo=UTC,
         appname="arqive",
-        event_listeners=[presence],
         **_unless_given(url, _TIME_LIMITS),
     )
     try:
-        yield Mongo(client, client.get_database(database, write_concern=WriteConcern("majority", j=True)), presence)
+        acknowledged = client.get_database(database, write_concern=WriteConcern("majority", j=True))
+        yield Mongo(client, acknowledged, Presence(client))
     finally:
         # It says goodbye to the server, which may not be there to listen.
         await asyncio.to_thread(client.close)

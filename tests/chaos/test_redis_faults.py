@@ -105,6 +105,10 @@ async def test_accepting_does_not_need_redis(own: OwnServer, settings: Settings,
             health = await web.get("/health")
             assert (health.status, health.body["status"]) == (200, "degraded")
             assert health.body["checks"]["redis"] != "ok"
+        deferred = (await web.post(delay=60)).body["id"]
+        cancelled = await web.call("POST", f"/tasks/{deferred}/cancel")
+        assert (cancelled.status, cancelled.body["status"]) == (200, "cancelled")
+        assert cancelled.seconds < ANSWERED_IN_S
         await _mend(how, own, proxy)
         mended = time.monotonic()
         for answer in answers:
