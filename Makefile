@@ -19,6 +19,13 @@ LOCK = $(PY) -m uv pip compile pyproject.toml --quiet --no-config --universal --
 IMAGE ?= arqive
 ARGS ?=
 
+# Programs in an environment name the directory it was made in: a checkout that was moved gets a new one.
+ifneq ($(wildcard $(VENV)/.place),)
+ifneq ($(shell cat $(VENV)/.place),$(CURDIR))
+$(shell rm -rf $(VENV))
+endif
+endif
+
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -68,7 +75,7 @@ $(PY):
 		if $$python -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $(NEWEST)))' \
 			>/dev/null 2>&1; then \
 			echo "Making $(VENV) with $$($$python --version)"; \
-			$$python -m venv $(VENV) && exit 0; \
+			$$python -m venv $(VENV) && echo "$(CURDIR)" >$(VENV)/.place && exit 0; \
 			rm -rf $(VENV); exit 1; \
 		fi; \
 	done; \
