@@ -4,7 +4,7 @@
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help dev test test-browser lint format docs lock image hooks clean
+.PHONY: help dev test test-browser chaos bench-engine lint format docs lock image hooks clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -18,6 +18,7 @@ LOCK = $(PY) -m uv pip compile pyproject.toml --quiet --no-config --universal --
 	--prerelease if-necessary-or-explicit --generate-hashes --no-emit-index-url --no-header $(ARGS)
 IMAGE ?= arqive
 ARGS ?=
+SEED ?=
 
 # Programs in an environment name the directory it was made in: a checkout that was moved gets a new one.
 ifneq ($(wildcard $(VENV)/.place),)
@@ -33,10 +34,16 @@ dev: $(VENV)/.run ## serve web and worker on port 4000 with local servers until 
 	@$(PY) -m app dev
 
 test: $(VENV)/.dev ## run every test that needs no browser (ARGS="-k name" narrows it)
-	@$(PY) -m pytest -m "not browser" $(ARGS)
+	@$(PY) -m pytest -m "not browser and not chaos" $(ARGS)
 
 test-browser: $(VENV)/.dev ## run the tests that need a Chromium on PATH
 	@$(PY) -m pytest -m browser $(ARGS)
+
+chaos: $(VENV)/.dev ## hurt processes and servers one at a time, then all at once (SEED=4711 repeats a storm)
+	@STORM_SEED=$(SEED) $(PY) -m pytest -o faulthandler_timeout=1800 $(ARGS) tests/chaos
+
+bench-engine: $(VENV)/.dev ## measure the engine beside stock arq and write docs/performance.md (ARGS=--quick: a minute)
+	@$(PY) -m bench $(ARGS)
 
 lint: $(VENV)/.dev ## check style, types, the direction of imports and the size limits
 	@$(PY) -m ruff check --quiet .

@@ -1,0 +1,1 @@
+"""What many people would write first: aiohttp, stock arq and one Motor write for each step."""
