@@ -16,7 +16,10 @@ import redis
 from blockbuster import blockbuster_ctx
 
 from app.embedded.servers import start_mongo, start_redis
+from app.tasks.registry import load_task_modules
 from settings import Settings
+
+load_task_modules(())  # as a process does before its loop runs: importing reads files, which must not happen inside it
 
 _OWN_MONGO = "MONGO_URL" not in os.environ
 _OWN_REDIS = "REDIS_URL" not in os.environ
