@@ -116,7 +116,7 @@ async def test_every_write_is_acknowledged_by_a_journaled_majority(
             async with running_web(settings, tmp_path, mongo_url=url) as web:
                 slow = await web.accepted(type="sleep", payload={"seconds": 1})
                 deferred = await web.accepted(delay=60)
-                for verb in ("cancel", "retry", "cancel"):
+                for verb in ("cancel", "retry"):  # after which it runs at once
                     assert (await web.call("POST", f"/tasks/{deferred}/{verb}")).status == 200
                 await web.until_ended(slow, 20)
                 async with web.session.delete(f"{web.url}/tasks/{slow}") as response:

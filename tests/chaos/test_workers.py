@@ -6,6 +6,8 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from app.core.clock import utc_now
 from app.core.ids import TaskId
 from app.models import BackoffModel, Submission, Task
@@ -17,6 +19,8 @@ from settings import Settings
 from tests.integration.conftest import ended, submit_one
 from tests.processes import Process, started
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.chaos
 
 LEASE_S = 3.0
 NOTICED_IN = timedelta(seconds=15)
