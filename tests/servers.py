@@ -105,6 +105,7 @@ class Proxy:
         self.passing.set()
         self.judge: Callable[[bytes, bool], bool] = lambda _piece, _to_server: True
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[Any]] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
 
@@ -120,6 +121,7 @@ class Proxy:
             self.cut()
             await self._server.wait_closed()
             self._server = None
+            await asyncio.gather(*self._serving, return_exceptions=True)
 
     def cut(self) -> None:
         """Cut every connection."""
@@ -127,6 +129,10 @@ class Proxy:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         except OSError:

@@ -18,7 +18,7 @@ from app.core.clock import utc_now
 from app.core.errors import StoreUnavailable
 from app.core.faults import FaultPoint
 from app.core.ids import LeaseToken, TaskId
-from app.models import Submission
+from app.models import Submission, Task
 from app.queue import keys
 from app.queue.connect import open_redis
 from app.queue.task_queue import TaskQueue
@@ -91,6 +91,33 @@ async def test_an_outcome_is_recorded_before_redis_forgets(backend: Backend, run
         await ended(backend, task)
         await wait_until(lambda: len(seen) == 2)
     assert seen == [("running", 1), ("completed", 1)]
+
+
+async def test_a_lease_lives_as_long_as_its_handler(backend: Backend, run_worker: RunWorker) -> None:
+    """In MongoDB, whose word counts, and in Redis, so that nobody else is offered the task.
+
+    Fails without either renewal (app/services/keep_leases.py).
+    """
+    lapsed: list[str] = []
+    async with run_worker(lease_seconds=1):
+        task = await submit_one(backend, "sleep", {"seconds": 3})
+        tasks = backend.mongo.collection("tasks")
+
+        async def is_over() -> bool:
+            held = await backend.queue.redis.exists(keys.in_progress(TaskId(task.id)))
+            now, document = utc_now(), await tasks.find_one() or {}
+            if document["status"] == "running":
+                leases = {"MongoDB": document["lease"]["until"] > now, "Redis": held}
+                lapsed.extend(where for where, lives in leases.items() if not lives)
+            return bool(document["status"] == "completed")
+
+        await wait_until(lambda: _runs(backend, task), 10)
+        await wait_until(is_over, 10)
+    assert lapsed == []
+
+
+async def _runs(backend: Backend, task: Task) -> bool:
+    return (await get_task(backend, TaskId(task.id))).status == "running"
 
 
 async def test_every_write_is_acknowledged_by_a_journaled_majority(
@@ -216,11 +243,7 @@ async def test_retention(backend: Backend, run_worker: RunWorker, days: float, k
     async with run_worker(retention_days=days):
         done = [await ended(backend, await submit_one(backend, name)) for name in ("echo", "test.fail")]
         stopped = await submit_one(backend, "test.thread_until_cancelled", timeout=30)
-
-        async def running() -> bool:
-            return (await get_task(backend, TaskId(stopped.id))).status == "running"
-
-        await wait_until(running)
+        await wait_until(lambda: _runs(backend, stopped))
         await cancel_task(backend, TaskId(stopped.id))
         done.append(await ended(backend, stopped))
         await wait_until(lambda: _knows_only_the_epoch(backend))

@@ -79,7 +79,10 @@ async def _requests(web: Web, task_id: str) -> list[Answer]:
 
 @pytest.mark.parametrize("how", ["hangs", "dies"])
 async def test_every_answer_is_503_and_soon(own: OwnServer, settings: Settings, tmp_path: Path, how: str) -> None:
-    """Also when fifty ask at once: they do not queue behind each other."""
+    """Also when fifty ask at once: they do not queue behind each other.
+
+    Fails when `Mongo.answering` lets everybody wait for a server.
+    """
     async with running_web(settings, tmp_path) as web:
         task_id = await web.accepted()
         await _break(how, own)
