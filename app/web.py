@@ -100,10 +100,12 @@ async def open_backend(settings: Settings, types: TaskTypes) -> AsyncIterator[Ba
         reconciler = Reconciler(UnfinishedStore(mongo), DutyStore(mongo), queue, holder=f"web-{new_worker_id()}")
         signals = Signals(redis, {keys.ENDED_CHANNEL: endings.on_signal}, endings.wake_all)
         create = partial(create_indexes, mongo)
+        # SecantusDB 0.7 locks up when a write makes a collection while another process makes indexes on it.
+        prepared = asyncio.create_task(until_done("creating the indexes", create, every_s=INDEX_PAUSE_S))
         background = [
+            prepared,
             asyncio.create_task(repeat("listening for signals", signals.run, every_s=SIGNALS_PAUSE_S)),
-            asyncio.create_task(until_done("creating the indexes", create, every_s=INDEX_PAUSE_S)),
-            asyncio.create_task(repeat("reconcile", reconciler.run_once, every_s=reconcile.INTERVAL_S)),
+            asyncio.create_task(repeat("reconcile", reconciler.run_once, every_s=reconcile.INTERVAL_S, after=prepared)),
         ]
         for task in background:
             task.add_done_callback(_tell_failure)

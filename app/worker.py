@@ -257,12 +257,17 @@ async def _background(parts: WorkerParts, mongo: Mongo) -> AsyncIterator[None]:
     async def prepare() -> None:
         await create_indexes(mongo)
 
+    # SecantusDB 0.7 locks up when a write makes a collection while another process makes indexes on it, so what writes
+    # by itself waits for the indexes.
+    prepared = asyncio.create_task(until_done("creating indexes", prepare, every_s=START_PAUSE_S))
     loops = [
-        asyncio.create_task(until_done("creating indexes", prepare, every_s=START_PAUSE_S)),
+        prepared,
         asyncio.create_task(repeat("listening for signals", signals.run, every_s=START_PAUSE_S)),
         asyncio.create_task(repeat("keeping reports", parts.reporter.flush, every_s=report.INTERVAL_S)),
-        asyncio.create_task(repeat("heartbeat", beat, every_s=BEAT_S)),
-        asyncio.create_task(repeat("reconcile", parts.reconciler.run_once, every_s=reconcile.INTERVAL_S)),
+        asyncio.create_task(repeat("heartbeat", beat, every_s=BEAT_S, after=prepared)),
+        asyncio.create_task(
+            repeat("reconcile", parts.reconciler.run_once, every_s=reconcile.INTERVAL_S, after=prepared)
+        ),
     ]
     try:
         yield

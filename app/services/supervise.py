@@ -12,14 +12,23 @@ from app.core.errors import ArqiveError
 logger = logging.getLogger(__name__)
 
 
-async def repeat(name: str, run_once: Callable[[], Awaitable[object]], *, every_s: float) -> None:
+async def repeat(
+    name: str,
+    run_once: Callable[[], Awaitable[object]],
+    *,
+    every_s: float,
+    after: "asyncio.Task[None] | None" = None,
+) -> None:
     """Run something every `every_s` seconds until cancelled, whatever it raises.
 
     Args:
         name: For the log.
         run_once: One pass.
         every_s: Seconds between the end of one pass and the start of the next.
+        after: The first pass waits until this is done.
     """
+    if after is not None:
+        await asyncio.wait({after})
     while True:
         with _survived(name):
             await run_once()
