@@ -58,7 +58,7 @@ async def measure(sizes: Plan, command: str) -> Results:
     ):
         machine = await describe(servers)
         pickups = {}
-        for system in (ARQIVE_DEFAULT, ARQIVE, ARQ_TUNED, ARQ_DEFAULT):
+        for system in (ARQIVE_DEFAULT, ARQ_TUNED, ARQ_DEFAULT):
             tell(f"pickup and rest: {system.label}")
             pickups[system] = await measure_pickup(
                 system, feeds, redis, servers.redis_url, jobs=sizes.pickups, idle_s=sizes.idle_s

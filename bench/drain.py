@@ -16,7 +16,7 @@ from bench.fleet import open_fleet
 from bench.systems import Feed, Feeds, System
 
 LOOK_S = 0.005
-POLLS = 8
+POLLS = 5
 """A round of stock arq lasts as many polls at least: it starts a handful of jobs at each."""
 
 PATIENCE_S = 60.0

@@ -6,9 +6,11 @@ import os
 import random
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -145,10 +147,25 @@ async def _started(stack: Stack, servers: Servers) -> AsyncIterator[tuple[int, l
     async with AsyncExitStack() as undo:
         pids = []
         for arguments in (stack.web, stack.worker):
-            process = await asyncio.create_subprocess_exec(sys.executable, "-m", *arguments, env=environment)
+            log = servers.directory / f"{port}-{arguments[-1]}.log"
+            process = await _start(arguments, environment, log)
+            undo.push(partial(_show_after_failure, log))
             undo.push_async_callback(_end, process)
             pids.append(process.pid)
         yield port, pids
+
+
+async def _start(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> asyncio.subprocess.Process:
+    with log.open("wb") as output:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", *arguments, env=environment, stdout=output, stderr=output
+        )
+
+
+def _show_after_failure(log: Path, kind: type[BaseException] | None, *_: object) -> None:
+    """Otherwise nobody wants to see it: arq ends with a traceback when it is stopped between two commands."""
+    if kind is not None:
+        sys.stderr.write(log.read_text(encoding="utf-8"))
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

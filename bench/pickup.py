@@ -15,7 +15,7 @@ from bench.fleet import open_fleet
 from bench.systems import Feeds, System, new_job_id
 
 WARM_UP = 10
-GAP_S = (0.02, 0.12)
+GAP_S = (0.01, 0.06)
 SETTLE_S = 0.5
 
 

@@ -45,7 +45,7 @@ class Plan:
 FULL = Plan(
     workers=(1, 2, 4),
     once=PAIR,
-    drain_s=2.0,
+    drain_s=1.5,
     rounds=3,
     deferred=100_000,
     pickups=200,

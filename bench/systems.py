@@ -43,10 +43,10 @@ class System:
     wrap: bool = False
 
 
-ARQIVE = System("Arqive, 1,000 slots", 10_000, is_arq=False, slots=1000)
-ARQIVE_DEFAULT = System("Arqive, default (100 slots)", 10_000, is_arq=False, slots=100)
-ARQIVE_PLAIN_LOOP = System("Arqive, 1,000 slots, no uvloop", 8_000, is_arq=False, slots=1000, use_uvloop=False)
-ARQIVE_WRAPPED = System("Arqive, 1,000 slots, handler wrapper", 6_000, is_arq=False, slots=1000, wrap=True)
+ARQIVE = System("Arqive, 1,000 slots", 25_000, is_arq=False, slots=1000)
+ARQIVE_DEFAULT = System("Arqive, default (100 slots)", 25_000, is_arq=False, slots=100)
+ARQIVE_PLAIN_LOOP = System("Arqive, 1,000 slots, no uvloop", 20_000, is_arq=False, slots=1000, use_uvloop=False)
+ARQIVE_WRAPPED = System("Arqive, 1,000 slots, handler wrapper", 10_000, is_arq=False, slots=1000, wrap=True)
 ARQ_DEFAULT = System("arq, default (10 slots, poll 0.5 s)", 190, is_arq=True, slots=10, poll_s=0.5)
 ARQ_TUNED = System("arq, tuned (1,000 slots, poll 10 ms)", 1_500, is_arq=True, slots=1000, poll_s=0.01)
 
