@@ -14,6 +14,7 @@ import redis
 from app.embedded.process import ChildProcess
 from app.embedded.servers import free_port, start_mongo, start_redis
 from settings import Settings, load_settings
+from tests.chaos.storm.plan import PATIENT
 from tests.chaos.storm.schedule import Fault
 from tests.processes import environment
 from tests.waiting import wait_until
@@ -111,12 +112,13 @@ class Fleet:
         self.redis = self._place("redis", lambda: _redis(directory, redis_port))
         self.webs = [self._member("web", number, {"PORT": port}) for number, port in enumerate(ports)]
         self.workers = [self._member("worker", number, {"CONCURRENCY": 40}) for number in range(workers)]
+        self._latecomer = self._member("worker", workers, {"CONCURRENCY": 40, "QUEUES": PATIENT})
         self._began_at = time.monotonic()
 
     def _place(self, name: str, start: Callable[[], Awaitable[ChildProcess]]) -> Place:
         return Place(name, start, self.breaches)
 
-    def _member(self, role: str, number: int, changes: dict[str, int]) -> Place:
+    def _member(self, role: str, number: int, changes: dict[str, object]) -> Place:
         name = f"{role}-{number}"
 
         async def start() -> ChildProcess:
@@ -142,6 +144,11 @@ class Fleet:
             await place.fill()
         await wait_until(lambda: all(place.is_ready() for place in self.members), START_S, "not all have started")
         self._began_at = time.monotonic()
+
+    async def welcome_latecomer(self) -> None:
+        """Start the worker that serves those who had to wait for the end of the storm."""
+        await self._latecomer.fill()
+        self.workers.append(self._latecomer)
 
     async def hurt(self, fault: Fault) -> None:
         """Do what the fault says, at its time; one after another where two want the same victim."""

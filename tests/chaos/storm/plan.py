@@ -9,6 +9,10 @@ BULK_SHARE = 0.15
 
 MOST_IN_BULK = 60
 
+PATIENT = "patient"
+"""A queue that no worker serves until the storm is over: what waits there has been forgotten by Redis many times, and
+for longer than a short pass of reconcile looks back."""
+
 WEIGHTS = {
     "storm.fast": 52,
     "storm.slow": 12,
@@ -95,7 +99,9 @@ def _planned(rng: random.Random, number: int) -> Planned:
         fields |= {"timeout": 1.0, "max_attempts": until + 8}
     if rng.random() < 0.15:
         fields["delay"] = rng.uniform(0.5, 20.0)
-    cancel_after_s = rng.uniform(0, 6) if rng.random() < (0.3 if kind == "storm.slow" else 0.06) else None
+    if rng.random() < 0.04:
+        fields["queue"] = PATIENT
+    cancel_after_s = rng.uniform(0, 5) if rng.random() < (0.3 if kind == "storm.slow" else 0.06) else None
     retryable = cancel_after_s is not None or kind in {"storm.hopeless", "storm.fail"}
     return Planned(
         number,
@@ -103,5 +109,5 @@ def _planned(rng: random.Random, number: int) -> Planned:
         fields,
         start_within_s=fields.get("delay", 0.0) + rng.uniform(1, 8) if rng.random() < 0.03 else None,
         cancel_after_s=cancel_after_s,
-        retry_after_s=rng.uniform(0.5, 6) if retryable and rng.random() < 0.5 else None,
+        retry_after_s=rng.uniform(0.5, 3) if retryable and rng.random() < 0.5 else None,
     )
