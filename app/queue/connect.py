@@ -1,10 +1,10 @@
 """The connection to Redis."""
 
-import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import orjson
 from arq.connections import ArqRedis
 from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError
@@ -17,12 +17,12 @@ ANSWER_TIMEOUT_S = 5.0
 
 def encode_job(body: dict[str, Any]) -> bytes:
     """The body of an arq job as JSON; arq would pickle it."""
-    return json.dumps(body, separators=(",", ":")).encode()
+    return orjson.dumps(body)
 
 
 def decode_job(raw: bytes) -> dict[str, Any]:
     """The inverse of `encode_job`."""
-    body: dict[str, Any] = json.loads(raw)
+    body: dict[str, Any] = orjson.loads(raw)
     return body
 
 

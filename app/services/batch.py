@@ -46,6 +46,7 @@ class Batcher(Generic[Item]):
         try:
             errors = await self._write([item for item, _ in batch])
         except BaseException as error:
+            # Whatever it is, it belongs to those who wait: left to this task, they would wait for ever.
             for _, done in batch:
                 if not done.done():
                     done.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())

@@ -45,7 +45,7 @@ class Context:
         self.queue = queue
         self.http = http
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
+        self._stopping = False
         self._progress: ProgressDocument | None = None
         self._lines: deque[LogDocument] = deque(maxlen=limits.MAX_LOG_LINES)
         self._on_report: Callable[[], None] | None = None
@@ -61,7 +61,7 @@ class Context:
 
         A coroutine is interrupted anyway; a handler in a thread has to look.
         """
-        return self._stopping.is_set()
+        return self._stopping
 
     def progress(self, value: float, message: str = "") -> None:
         """Report how far the attempt is; readers see it within about a second.
@@ -105,7 +105,7 @@ class Context:
 
     def stop(self) -> None:
         """For the worker: make `cancelled` true."""
-        self._stopping.set()
+        self._stopping = True  # one assignment, so a handler in a thread sees it or does not yet
 
     def take(self) -> tuple[ProgressDocument | None, list[LogDocument]]:
         """For the worker: what was reported since the last call; the progress is None when it did not change."""
