@@ -27,14 +27,22 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0,
   take(id)
 end
 
--- Deferred ids whose time has come move to the ready band. Bounded, so that no call holds Redis for long.
-local due = redis.call('ZRANGEBYSCORE', waiting, band, now + 1, 'WITHSCORES', 'LIMIT', 0, limit + 500)
-for i = 1, #due, 2 do
-  local score = tonumber(due[i + 1])
-  local at = math.floor(score)
-  if at <= now then
+-- Deferred ids whose time has come move to the ready band. Bounded, so that no call holds Redis for long. Mostly there
+-- are none, and one look at the first of them tells that and when to look again.
+local function first_deferred()
+  local first = redis.call('ZRANGEBYSCORE', waiting, band, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  return first[2] and math.floor(tonumber(first[2])) or -1
+end
+
+local next_due = first_deferred()
+if next_due >= 0 and next_due <= now then
+  local due = redis.call('ZRANGEBYSCORE', waiting, band, '(' .. (now + 1), 'WITHSCORES', 'LIMIT', 0, limit + 500)
+  for i = 1, #due, 2 do
+    local score = tonumber(due[i + 1])
+    local at = math.floor(score)
     redis.call('ZADD', waiting, at - (score - at) * steps * ageing - band, due[i])
   end
+  next_due = first_deferred()
 end
 
 local room = limit - #taken
@@ -51,8 +59,6 @@ if room > 0 then
   end
 end
 
-local upcoming = redis.call('ZRANGEBYSCORE', waiting, band, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-local next_due = upcoming[2] and math.floor(tonumber(upcoming[2])) or -1
 local reply = { now, next_due }
 for _, id in ipairs(taken) do
   reply[#reply + 1] = id
