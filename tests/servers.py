@@ -79,9 +79,9 @@ async def own_redis(directory: Path) -> AsyncIterator[OwnServer]:
 
 
 @asynccontextmanager
-async def own_mongo(directory: Path) -> AsyncIterator[OwnServer]:
+async def own_mongo(directory: Path, *, replica_set: bool = False) -> AsyncIterator[OwnServer]:
     """A MongoDB-wire server that keeps what it acknowledged."""
-    mongo = OwnServer(lambda port: start_mongo(directory, port))
+    mongo = OwnServer(lambda port: start_mongo(directory, port, replica_set=replica_set))
     await mongo.start()
     try:
         yield mongo

@@ -67,7 +67,9 @@ def free_port(host: str = _LOOPBACK) -> int:
     return port
 
 
-async def start_mongo(data_dir: Path, port: int = 0, *, pass_fds: Sequence[int] = ()) -> LocalServer:
+async def start_mongo(
+    data_dir: Path, port: int = 0, *, pass_fds: Sequence[int] = (), replica_set: bool = False
+) -> LocalServer:
     """Start a MongoDB-wire server on 127.0.0.1 and wait until it answers.
 
     What it keeps, in `data_dir/mongo`, survives its restart and its kill. Call from the main thread.
@@ -76,6 +78,8 @@ async def start_mongo(data_dir: Path, port: int = 0, *, pass_fds: Sequence[int] 
         data_dir: Made when missing; `mongo.log` is in it too.
         port: 0 takes a free one.
         pass_fds: Descriptors that the server keeps open while it lives.
+        replica_set: Whether to be the primary of a set of one, which can step down. It then keeps an oplog, which
+            nothing here reads and which halves the speed of a write.
 
     Raises:
         EmbeddedError: none is installed, or it does not start.
@@ -86,9 +90,9 @@ async def start_mongo(data_dir: Path, port: int = 0, *, pass_fds: Sequence[int] 
     config.touch()  # an empty one of our own: without it the server takes a stranger's from the home directory
 
     def command(chosen_port: int) -> list[str]:
-        # Standalone: it then keeps no oplog, which nothing here reads and which halves the speed of a write.
         where = ["--host", _LOOPBACK, "--port", str(chosen_port), "--storage-path", str(storage)]
-        return [program, "--config", str(config), *where, "--standalone", "--cache-size", "256M"]
+        topology = [] if replica_set else ["--standalone"]
+        return [program, "--config", str(config), *where, *topology, "--cache-size", "256M"]
 
     return await _start("mongo", f"mongodb://{_LOOPBACK}:{{port}}", command, mongo.ping, data_dir, port, pass_fds)
 
