@@ -5,7 +5,7 @@ Durations are seconds and moments are RFC 3339 in UTC, as on the wire. The store
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import (
     AfterValidator,
@@ -24,7 +24,10 @@ from app.core import limits
 from app.core.backoff import Backoff
 from app.core.outcomes import AttemptOutcome
 from app.core.states import Status
-from app.store.documents import BackoffDocument, TaskDocument
+
+if TYPE_CHECKING:
+    # For types only: the client reads these models too, where no driver of MongoDB needs to be installed.
+    from app.store.documents import BackoffDocument, TaskDocument
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -79,12 +82,12 @@ class BackoffModel(_Strict):
             jitter=backoff.jitter,
         )
 
-    def to_document(self) -> BackoffDocument:
+    def to_document(self) -> "BackoffDocument":
         """The stored form."""
         return {"base_s": self.base, "max_s": self.max, "factor": self.factor, "jitter": self.jitter}
 
 
-def backoff_of(document: TaskDocument) -> Backoff:
+def backoff_of(document: "TaskDocument") -> Backoff:
     """The backoff that a stored task was accepted with."""
     stored = document["backoff"]
     return Backoff(
@@ -200,7 +203,7 @@ class Task(BaseModel):
     expire_at: datetime | None = Field(description="When the finished task will be removed.")
 
     @classmethod
-    def from_document(cls, document: TaskDocument) -> Self:
+    def from_document(cls, document: "TaskDocument") -> Self:
         """The public form; the lease token stays inside."""
         stored = document["backoff"]
         return cls.model_validate(

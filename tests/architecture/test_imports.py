@@ -17,6 +17,7 @@ BREACHES = [
     ("settings", "app/services/context.py", "import settings"),
     ("settings-alone", "settings/settings.py", "import app.core"),
     ("pure-core", "app/core/clock.py", "import asyncio"),
+    ("client-alone", "app/client/answers.py", "import bson"),
     ("motor", "app/store/documents.py", "import motor.motor_asyncio"),
     ("pymongo", "app/tasks/builtin.py", "import pymongo"),
     ("arq-redis", "app/tasks/builtin.py", "import redis.asyncio"),

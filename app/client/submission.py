@@ -1,0 +1,142 @@
+"""Tasks on their way to the service, alone and in bulk."""
+
+import re
+import secrets
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from itertools import chain
+from typing import Annotated, Any, TypedDict
+
+from pydantic import BaseModel, Field, TypeAdapter
+
+from app.client.connection import Connection, encode
+from app.client.errors import Problem, RequestFailed, error_of, read_error
+from app.core import limits
+from app.core.backoff import Backoff
+from app.core.errors import FieldError
+from app.models import BackoffModel, Submission, Task
+
+CHUNK_BYTES = 900_000
+"""A body of bulk is no longer, unless one task alone is: MAX_BODY_BYTES is 1 MiB where nobody has set another."""
+
+Payload = Mapping[str, Any] | BaseModel
+NewTask = Submission | Mapping[str, Any]
+"""A task to submit, checked here or not."""
+
+TASK = TypeAdapter(Task)
+
+
+class TaskOptions(TypedDict, total=False):
+    """How a task is run; what is left out takes the default of the type. See `POST /tasks`."""
+
+    queue: str
+    priority: int
+    run_at: datetime
+    delay: float | timedelta
+    max_attempts: int
+    timeout: float | timedelta
+    backoff: Backoff | BackoffModel | Mapping[str, float | bool]
+    start_before: datetime
+    tags: Iterable[str]
+
+
+class BulkItems(BaseModel):
+    """What became of each task of one chunk, in order."""
+
+    items: list[Annotated[Task | Problem, Field(union_mode="left_to_right")]]
+
+
+_BULK_ITEMS = TypeAdapter(BulkItems)
+_UNPROCESSABLE = frozenset({HTTPStatus.UNPROCESSABLE_ENTITY.value})
+_POSITION = re.compile(r"^\[\d+\]\.?")
+
+
+def encode_task(task: NewTask) -> bytes:
+    """The task as JSON; what a Submission leaves out stays out."""
+    return encode(task.model_dump(exclude_unset=True) if isinstance(task, Submission) else task)
+
+
+def with_options(task_type: str, payload: Payload | None, options: TaskOptions) -> dict[str, Any]:
+    """The body of POST /tasks."""
+    body: dict[str, Any] = {"type": task_type, **options}
+    if payload is not None:
+        body["payload"] = payload
+    if "tags" in options:
+        body["tags"] = list(options["tags"])
+    return body
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some tasks, each encoded, that one request takes."""
+
+    tasks: tuple[bytes, ...]
+
+    @property
+    def body(self) -> bytes:
+        """The body of POST /tasks/bulk."""
+        return b"[" + b",".join(self.tasks) + b"]"
+
+    def halves(self) -> tuple["Chunk", "Chunk"]:
+        """The same tasks for two requests."""
+        middle = len(self.tasks) // 2
+        return Chunk(self.tasks[:middle]), Chunk(self.tasks[middle:])
+
+
+def chunks(tasks: Iterable[NewTask]) -> Iterator[Chunk]:
+    """The tasks in order, as few requests as the service's limits allow."""
+    gathered: list[bytes] = []
+    size = 0
+    for task in tasks:
+        encoded = encode_task(task)
+        if gathered and (len(gathered) == limits.MAX_BULK or size + len(encoded) > CHUNK_BYTES):
+            yield Chunk(tuple(gathered))
+            gathered, size = [], 0
+        gathered.append(encoded)
+        size += len(encoded) + 1
+    if gathered:
+        yield Chunk(tuple(gathered))
+
+
+async def submit_chunks(connection: Connection, tasks: Iterable[NewTask]) -> AsyncIterator[list[Task | RequestFailed]]:
+    """Submit the tasks chunk by chunk; for each chunk what became of its tasks, in order.
+
+    The first request that fails as a whole is the last one: its error stands for every task from there on.
+    """
+    remaining = chunks(tasks)
+    for chunk in remaining:
+        try:
+            outcomes = await _submit_chunk(connection, chunk)
+        except RequestFailed as error:
+            for unsent in chain([chunk], remaining):
+                yield [error] * len(unsent.tasks)
+            return
+        yield outcomes
+
+
+async def _submit_chunk(connection: Connection, chunk: Chunk) -> list[Task | RequestFailed]:
+    answer = await connection.request(
+        "POST",
+        "/tasks/bulk",
+        body=chunk.body,
+        headers={"Idempotency-Key": secrets.token_hex(16)},
+        also=_UNPROCESSABLE | {HTTPStatus.REQUEST_ENTITY_TOO_LARGE},
+    )
+    if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        error = read_error(answer.status, answer.headers, answer.body)
+        if len(chunk.tasks) == 1:
+            return [error]
+        first, second = chunk.halves()
+        return [*await _submit_chunk(connection, first), *await _submit_chunk(connection, second)]
+    if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY and b'"items"' not in answer.body[:20]:
+        raise read_error(answer.status, answer.headers, answer.body)  # of the request as a whole
+    items = answer.read(_BULK_ITEMS).items
+    return [item if isinstance(item, Task) else _refusal(item, answer.headers) for item in items]
+
+
+def _refusal(problem: Problem, headers: Mapping[str, str]) -> RequestFailed:
+    """What is wrong with one task, its fields named as in a submission of its own."""
+    named = tuple(FieldError(_POSITION.sub("", bad.field) or "body", bad.message) for bad in problem.errors or ())
+    return error_of(problem.model_copy(update={"errors": named or None}), headers)

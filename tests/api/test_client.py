@@ -1,0 +1,177 @@
+"""The Python client against the real service with a worker beside it."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from app.api.app import build_app
+from app.api.keys import BACKEND
+from app.client import Client, Invalid, NotEnded, NotFound, Submission, Task, WrongState, answers
+from app.core.clock import utc_now
+from app.tasks.registry import load_task_modules
+from app.web import open_backend
+from app.worker import open_worker
+from settings import Settings, load_settings
+from tests.api.conftest import Api, ServerAsServed
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+NOBODY = "0" * 24
+
+
+class Greeting(BaseModel):
+    hello: str
+
+
+@pytest.fixture
+async def client(api: Api) -> AsyncIterator[Client]:
+    """A client of a service without a worker."""
+    async with Client(str(api.client.make_url("/")), retry_for=0) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def a_worker(settings: Settings) -> AsyncIterator[None]:
+    changed = load_settings(**{**settings.model_dump(), "health_port": 0})
+    async with open_worker(changed, load_task_modules(())) as parts:
+        claiming = asyncio.create_task(parts.loop.main())
+        yield
+        parts.loop.stop_claiming()
+        await claiming
+        parts.runner.release_all()
+        await parts.loop.drain(10)
+
+
+async def test_a_task_is_submitted_waited_for_and_deleted(client: Client, settings: Settings) -> None:
+    async with a_worker(settings):
+        task = await client.submit("echo", Greeting(hello="world"), tags=["a"], priority=3)
+        assert (task.status, task.payload, task.tags, task.priority) == ("pending", {"hello": "world"}, ["a"], 3)
+        ended = await client.wait(task.id, timeout=20)
+    assert (ended.status, ended.result) == ("completed", {"hello": "world"})
+    assert (await client.get(task.id)).finished_at == ended.finished_at
+    await client.delete(task.id)
+    with pytest.raises(NotFound, match="no task"):
+        await client.get(task.id)
+
+
+async def test_a_wait_that_is_too_short_has_the_task(client: Client) -> None:
+    task = await client.submit("echo", delay=timedelta(minutes=1))
+    with pytest.raises(NotEnded) as caught:
+        await client.wait(task.id, timeout=0.05)
+    assert caught.value.task.status == "pending"
+
+
+async def test_cancel_and_retry(client: Client) -> None:
+    task = await client.submit("echo", delay=60)
+    assert (await client.cancel(task.id)).status == "cancelled"
+    with pytest.raises(WrongState) as caught:
+        await client.cancel(task.id)
+    assert caught.value.task_status == "cancelled"
+    again = await client.retry(task.id)
+    assert (again.status, again.round) == ("pending", 2)
+    with pytest.raises(WrongState):
+        await client.delete(task.id)
+
+
+async def test_what_is_wrong_is_told_by_field(client: Client) -> None:
+    with pytest.raises(Invalid) as caught:
+        await client.submit("sleep", {"seconds": "long"}, priority=17)
+    assert {bad.field for bad in caught.value.fields} == {"priority", "payload.seconds"}
+
+
+async def test_many_are_submitted_in_order(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.core.limits.MAX_BULK", 3)
+    outcomes = await client.submit_many(
+        Submission(type="echo", payload={"n": n}, tags=("many",)) if n % 4 else {"type": "nope", "tags": ["many"]}
+        for n in range(8)
+    )
+    assert [outcome.payload if isinstance(outcome, Task) else type(outcome) for outcome in outcomes] == [
+        Invalid, {"n": 1}, {"n": 2}, {"n": 3}, Invalid, {"n": 5}, {"n": 6}, {"n": 7},
+    ]  # fmt: skip
+    assert isinstance(outcomes[4], Invalid)
+    assert outcomes[4].fields[0].field == "type"
+
+
+async def test_a_listing_goes_through_its_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = utc_now()
+    await client.submit_many({"type": "echo", "payload": {"n": n}, "tags": ["x", f"t{n % 2}"]} for n in range(7))
+    monkeypatch.setattr("app.client.client.PAGE", 2)
+    assert [task.payload for task in [task async for task in client.list()]] == [{"n": n} for n in range(6, -1, -1)]
+    assert len([task async for task in client.list(limit=3)]) == 3
+    assert [task async for task in client.list(limit=0)] == []
+    odd = [task async for task in client.list(status="pending", type="echo", tags=["x", "t1"], created_after=before)]
+    assert [task.payload for task in odd] == [{"n": 5}, {"n": 3}, {"n": 1}]
+    assert [task async for task in client.list(status=["failed", "cancelled"])] == []
+    assert [task async for task in client.list(queue="other", created_before=before)] == []
+
+
+async def test_what_the_service_tells_about_itself(client: Client) -> None:
+    await client.submit("echo")
+    stats = await client.stats()
+    assert (stats.tasks["pending"], stats.queues["default"].ready, stats.workers) == (1, 1, 0)
+    assert {kind.name for kind in await client.types()} >= {"echo", "http.request", "sleep"}
+    health = await client.health()
+    assert (health.status, health.checks.workers) == ("degraded", "no worker is alive")
+
+
+async def test_a_restart_of_the_service_is_waited_for(settings: Settings) -> None:
+    def service(port: int | None = None) -> ServerAsServed:
+        build = partial(open_backend, settings, load_task_modules(()))
+        application = build_app(build, max_body_bytes=settings.max_body_bytes, version="1.2.3")
+        return ServerAsServed(application, port=port)
+
+    first = service()
+    await first.start_server()
+    async with Client(str(first.make_url("/")), retry_for=30) as client:
+        task = await client.submit("echo", delay=3600)
+        waiting = asyncio.create_task(client.wait(task.id, timeout=60))
+        await wait_until(lambda: first.app[BACKEND].endings._waiters, what="the wait")
+        port = first.port
+        await first.close()
+        asked = asyncio.create_task(client.get(task.id))
+        async with service(port):
+            assert (await asked).id == task.id
+            await client.cancel(task.id)
+            assert (await waiting).status == "cancelled"
+
+
+EXAMPLES = re.findall(r"^```python\n(.+?)^```", (ROOT / "docs/client.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+async def test_the_examples_of_the_page_run(api: Api, settings: Settings, example: str) -> None:
+    code = example.replace("http://localhost:4000", str(api.client.make_url("/"))).replace("2_500", "25")
+    names: dict[str, Any] = {}
+    exec(f"async def run():\n{indent(code, '    ')}", names)  # noqa: S102
+    async with a_worker(settings):
+        await names["run"]()
+
+
+@pytest.mark.parametrize(
+    ("model", "schema"),
+    [
+        (answers.TaskPage, "TaskPage"),
+        (answers.TypeInfo, "TypeInfo"),
+        (answers.Stats, "Stats"),
+        (answers.QueueStats, "QueueStats"),
+        (answers.Health, "HealthReport"),
+        (answers.HealthChecks, "HealthChecks"),
+    ],
+)
+async def test_the_models_have_every_field_of_the_document(api: Api, model: type[BaseModel], schema: str) -> None:
+    document = (await api.get("/openapi.json")).json
+    assert set(model.model_fields) == set(document["components"]["schemas"][schema]["properties"])
+
+
+async def test_no_task_is_waited_for(client: Client) -> None:
+    with pytest.raises(NotFound):
+        await client.wait(NOBODY)
