@@ -83,6 +83,23 @@ class TaskQueue:
                     pipe.publish(keys.wake_channel(queue), earliest[queue])
                 await pipe.execute()
 
+    async def known(self, ids: Iterable[tuple[str, TaskId]]) -> set[TaskId]:
+        """Which ids, each given with its queue, wait there to be claimed."""
+        by_queue: dict[str, list[str]] = defaultdict(list)
+        for queue, task_id in ids:
+            by_queue[queue].append(task_id)
+        with queue_errors():
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for queue, task_ids in by_queue.items():
+                    pipe.zmscore(keys.queue(queue), task_ids)
+                answers = await pipe.execute()
+        return {
+            TaskId(task_id)
+            for task_ids, scores in zip(by_queue.values(), answers, strict=True)
+            for task_id, score in zip(task_ids, scores, strict=True)
+            if score is not None
+        }
+
     async def claim(self, queue: str, *, limit: int, lease: timedelta) -> tuple[Claim, datetime | None]:
         """Take up to `limit` due ids under a new lease.
 

@@ -19,8 +19,14 @@ DUTY = "reconcile"
 DUTY_TIME = timedelta(seconds=15)
 """How long a process that died keeps the duty."""
 
-OVERLAP = timedelta(seconds=30)
-"""How far back a short pass looks past the last one: clocks differ, and a write may take a while to be seen."""
+SOON = timedelta(seconds=3)
+"""How long after its time a task that still waits is looked for: most have been claimed by then."""
+
+LATER = timedelta(seconds=30)
+"""When that is done once more: clocks differ, and a write may take a while to be seen."""
+
+LATER_EVERY = 6
+"""Passes."""
 
 LAPSE_MARGIN = timedelta(seconds=2)
 """Redis notices a lapsed lease by itself; only what it does not know of is left this long after."""
@@ -37,10 +43,11 @@ class Reconciled:
 class Reconciler:
     """Compares MongoDB with Redis, in one process at a time.
 
-    A short pass offers the tasks whose time came since the last pass and that still wait: whatever way a task came to
-    wait, its `run_at` passes through that window once. How far the passes have got is kept with the duty, so that the
-    window has no gap when another process takes over or Redis comes back. A full pass offers all that wait; it is made
-    when this is not the Redis that was told of them all: it is new, was wiped, restarted or replaced.
+    A short pass looks for tasks whose time came, that still wait, and that Redis does not know: whatever way a task
+    came to wait, its `run_at` passes through two windows of time that move along behind the present. How far they have
+    got is kept with the duty, so that they have no gap when another process takes over or Redis comes back. A full pass
+    offers all that wait; it is made when this is not the Redis that was told of them all: it is new, was wiped,
+    restarted or replaced.
 
     Offering an id that is queued changes nothing, and one that is running is dropped by the next claim.
     """
@@ -51,6 +58,8 @@ class Reconciler:
         self._queue = queue
         self._holder = holder
         self._last: datetime | None = None
+        self._looked_later: datetime | None = None
+        self._passes = 0
 
     async def run_once(self) -> Reconciled | None:
         """One pass, or None while another process has the duty.
@@ -61,7 +70,7 @@ class Reconciler:
         """
         now = utc_now()
         if not await self._take():
-            self._last = None
+            self._last = self._looked_later = None
             return None
         if self._last is None:
             self._last = await self._duties.done_until(DUTY)
@@ -70,7 +79,7 @@ class Reconciler:
         if self._last is None or full:
             offered = await self._rebuild(identity)
         else:
-            offered = await self._offer(self._unfinished.became_due(since=self._last - OVERLAP, until=now))
+            offered = await self._look(since=self._last, until=now)
         offered += await self._offer(self._unfinished.lapsed(before=now - LAPSE_MARGIN))
         self._last = now
         return Reconciled(full, offered)
@@ -90,12 +99,33 @@ class Reconciler:
         logger.info("Rebuilt the queues: offered %d tasks%s", offered, "" if noted else ", and Redis forgot some again")
         return offered
 
+    async def _look(self, *, since: datetime, until: datetime) -> int:
+        """Offer what became due and Redis does not know; returns how many that were."""
+        offered = await self._offer_missing(since - SOON, until - SOON)
+        if self._looked_later is None:
+            self._looked_later = since - LATER
+        if self._passes % LATER_EVERY == 0:
+            offered += await self._offer_missing(self._looked_later - LATER, until - LATER)
+            self._looked_later = until
+        self._passes += 1
+        return offered
+
+    async def _offer_missing(self, since: datetime, until: datetime) -> int:
+        return await self._offer(self._missing(self._unfinished.became_due(since=since, until=until)))
+
+    async def _missing(self, pages: AsyncIterator[list[Unfinished]]) -> AsyncIterator[list[Unfinished]]:
+        """Under a backlog nearly all are queued, and asking costs a tenth of offering."""
+        async for page in pages:
+            known = await self._queue.known((task.queue, task.task_id) for task in page)
+            yield [task for task in page if task.task_id not in known]
+
     async def _offer(self, pages: AsyncIterator[list[Unfinished]]) -> int:
         offered = 0
         async for page in pages:
-            await self._queue.dispatch(
-                (Entry(task.task_id, task.queue, task.due_at, task.priority) for task in page), only_missing=True
-            )
+            if page:
+                await self._queue.dispatch(
+                    (Entry(task.task_id, task.queue, task.due_at, task.priority) for task in page), only_missing=True
+                )
             offered += len(page)
             await reach(FaultPoint.DURING_REBUILD)
             await self._take()

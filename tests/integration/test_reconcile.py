@@ -8,9 +8,10 @@ from app.core.clock import utc_now
 from app.core.ids import TaskId, WorkerId
 from app.models import Submission
 from app.queue import keys
+from app.services import reconcile
 from app.services.backend import Backend
 from app.services.reconcile import Reconciler
-from app.services.submit import submit
+from app.services.submit import new_document, submit
 from app.store import unfinished
 from app.store.attempts import AttemptStore
 from app.store.duties import DutyStore
@@ -41,14 +42,40 @@ async def test_a_short_pass_offers_what_became_due_and_is_missing(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unfinished, "BATCH", 3)
+    monkeypatch.setattr(reconcile, "SOON", timedelta(0))
     reconciler = _reconciler(backend)
     await reconciler.run_once()
     tasks = await submit(backend, [Submission(type="echo") for _ in range(10)])  # all due in the same millisecond
-    await backend.queue.redis.delete(keys.queue("default"))
+    ids = [task.id for task in tasks if not isinstance(task, Exception)]
+    await backend.queue.redis.zrem(keys.queue("default"), *ids[3:])
     done = await reconciler.run_once()
     assert done is not None
-    assert (done.full, done.offered) == (False, 10)
-    assert await _queued(backend) == {task.id for task in tasks if not isinstance(task, Exception)}
+    assert (done.full, done.offered) == (False, 7)
+    assert await _queued(backend) == set(ids)
+    again = await reconciler.run_once()
+    assert again is not None
+    assert again.offered == 0
+
+
+async def test_a_write_that_took_long_to_be_seen_is_found_later(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it appears, the first look has been past its time."""
+    monkeypatch.setattr(reconcile, "SOON", timedelta(0))
+    monkeypatch.setattr(reconcile, "LATER", timedelta(milliseconds=300))
+    monkeypatch.setattr(reconcile, "LATER_EVERY", 2)
+    documents = [new_document(Submission(type="echo"), backend.types, utc_now()) for _ in range(3)]
+    reconciler = _reconciler(backend)
+    for _ in range(4):
+        await reconciler.run_once()
+    assert await _queued(backend) == set()
+    await backend.tasks.insert(documents)
+
+    async def queued() -> bool:
+        await reconciler.run_once()
+        return len(await _queued(backend)) == len(documents)
+
+    await wait_until(queued, 5)
 
 
 async def test_what_is_queued_stays_as_it_is(backend: Backend) -> None:
