@@ -1,7 +1,6 @@
 """Keeps new tasks and queues them: those that arrive at the same time share one insert and one pipeline."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -54,9 +53,8 @@ class Acceptor:
 
     async def dispatch(self, documents: Sequence[TaskDocument]) -> None:
         """Queue tasks that are kept; without Redis they wait for reconcile, and their client need not know."""
-        with contextlib.suppress(TimeoutError):  # they stay in their batch
-            async with asyncio.timeout(DISPATCH_PATIENCE_S):  # which may have to wait for the one before
-                await self._dispatches.add(documents)
+        # Their batch may have to wait for the one before.
+        await self._dispatches.add(documents, patience_s=DISPATCH_PATIENCE_S)
 
     async def _insert(self, requests: Sequence[Sequence[TaskDocument]]) -> list[Exception | None]:
         try:

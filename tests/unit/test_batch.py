@@ -68,3 +68,20 @@ async def test_each_item_may_have_an_error_of_its_own() -> None:
     batcher = Batcher(write, limit=10)
     results = await asyncio.gather(*(batcher.add(number) for number in range(4)), return_exceptions=True)
     assert [str(result) for result in results] == ["None", "1", "None", "3"]
+
+
+async def test_patience_ends_before_the_write_does() -> None:
+    """The caller goes on; the item is written all the same."""
+    release = asyncio.Event()
+    written: list[int] = []
+
+    async def write(batch: Sequence[int]) -> None:
+        await release.wait()
+        written.extend(batch)
+
+    batcher: Batcher[int] = Batcher(write, limit=10)
+    await asyncio.gather(batcher.add(1, patience_s=0.01), batcher.add(2, patience_s=0.02))
+    assert written == []
+    release.set()
+    await batcher.add(3, patience_s=5)
+    assert written == [1, 2, 3]
