@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from app.api_key_command import make_key
+from app.core.api_keys import Scope
 from app.core.errors import TaskModuleError, TaskTypeError
 from settings import Settings, SettingsError, load_settings
 
@@ -27,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
+    if arguments.new_key:  # without settings, which may name a file of keys that this is to fill
+        return make_key(arguments.name, arguments.scope, rate=arguments.rate)
     command: Command | None = arguments.run
     if command is None:
         parser.print_help()
@@ -48,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Settings are environment variables: MONGO_URL, REDIS_URL, PORT and others; see docs/settings.md.",
     )
     parser.add_argument("--version", action="version", version=f"arqive {_version()}")
-    parser.set_defaults(run=None)
+    parser.set_defaults(run=None, new_key=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, run, text in (
         ("web", _web, "serve the REST API"),
@@ -63,7 +67,20 @@ def _parser() -> argparse.ArgumentParser:
                 "--processes", type=_process_count, default=1, metavar="N", help="run N processes, for as many cores"
             )
             command.add_argument("--share-port", action="store_true", help=argparse.SUPPRESS)
+    _add_keys(commands)
     return parser
+
+
+def _add_keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "make API keys"
+    keys = commands.add_parser("keys", help=text, description=text)
+    new = keys.add_subparsers(title="commands", metavar="COMMAND", required=True).add_parser(
+        "new", help="make a key and print it with its entry for API_KEYS"
+    )
+    new.add_argument("name", help="who will have it")
+    new.add_argument("--scope", choices=[scope.value for scope in Scope], required=True, help="what it allows")
+    new.add_argument("--rate", type=float, metavar="N", help="requests per second on each web process")
+    new.set_defaults(new_key=True)
 
 
 def _version() -> str:

@@ -16,6 +16,9 @@ import uvloop
 from aiohttp import web
 
 from app.api.app import SERVER_OPTIONS, build_app
+from app.api.endpoint import Opening
+from app.api.guard import Access
+from app.core.api_keys import ApiKey, KeyRing, Scope
 from app.core.ids import new_worker_id
 from app.core.task_type import TaskTypes
 from app.queue import keys
@@ -70,8 +73,12 @@ def run(settings: Settings, *, share_port: bool = False) -> int:
 async def serve(settings: Settings, types: TaskTypes, *, share_port: bool = False) -> int:
     """Serve in this loop until SIGTERM or SIGINT; the exit code."""
     stop = _stop_on_signal()
+    access = access_of(settings)
     application = build_app(
-        partial(open_backend, settings, types), max_body_bytes=settings.max_body_bytes, version=_version()
+        partial(open_backend, settings, types),
+        max_body_bytes=settings.max_body_bytes,
+        version=_version(),
+        access=access,
     )
     runner = web.AppRunner(application, shutdown_timeout=settings.shutdown_grace_seconds, **SERVER_OPTIONS)
     await runner.setup()
@@ -82,11 +89,28 @@ async def serve(settings: Settings, types: TaskTypes, *, share_port: bool = Fals
         await runner.cleanup()
         return 1
     logger.info("listening on %s", _url(settings.host, runner.addresses[0][1]))
+    if not access.restricted:
+        logger.warning("No API keys are set: everybody who can reach this port may do everything; see API_KEYS")
     await stop.wait()
     logger.info("Stopping: no new connections, requests under way get up to %g s", settings.shutdown_grace_seconds)
     await runner.cleanup()
     logger.info("Stopped")
     return 0
+
+
+def access_of(settings: Settings) -> Access:
+    """Who may do what."""
+    keys = KeyRing(
+        ApiKey(
+            entry.name,
+            Scope(entry.scope),
+            entry.digest,
+            rate=(settings.api_key_rate if entry.rate is None else entry.rate) or None,
+            burst=settings.api_key_burst,
+        )
+        for entry in settings.api_key_entries
+    )
+    return Access(keys, frozenset(map(Opening, settings.open_endpoints)))
 
 
 @asynccontextmanager

@@ -105,7 +105,7 @@ def _default(field: FieldInfo) -> str:
 def _bounds(name: str, field: FieldInfo) -> str:
     annotation: Any = field.annotation
     if annotation is SecretStr:
-        return "URL, secret"
+        return "URL, secret" if name.endswith("_url") else "text, secret"
     if annotation is bool:
         return "`true` or `false`"
     if get_origin(annotation) is Literal:

@@ -2,11 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from settings.api_keys import MAX_RATE, ApiKeyEntry, each_once, parse_entries, read_entries
 
 QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$", max_length=100)]
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*$")]
+
+OpenEndpoint = Literal["health", "metrics"]
+
+_SECRET = frozenset({"MONGO_URL", "REDIS_URL", "API_KEYS", "API_KEYS_FILE"})
 
 
 class SettingsError(Exception):
@@ -59,10 +65,53 @@ class Settings(BaseSettings):
     http_allow_private: bool = Field(
         default=False, description="Whether http.request may call loopback and private addresses."
     )
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Who may use the API: `name:scope:sha256:HEX` entries, comma between; see [security](security.md).",
+    )
+    api_keys_file: str = Field("", description="A file with more of them, one a line.")
+    api_key_rate: float = Field(
+        0.0,
+        ge=0,
+        le=MAX_RATE,
+        description="Requests per second that a key may make on each web process; 0 is no limit.",
+    )
+    api_key_burst: int = Field(
+        50, ge=1, le=1_000_000, description="Requests that a key may make at once before API_KEY_RATE applies."
+    )
+    open_endpoints: Annotated[tuple[OpenEndpoint, ...], NoDecode] = Field(
+        ("health",), description="What needs no key although others do: `health`, `metrics`, both or `none`."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe level that is logged."
     )
     log_format: Literal["json", "console"] = Field("json", description="One JSON object a line, or lines for people.")
+
+    @property
+    def api_key_entries(self) -> tuple[ApiKeyEntry, ...]:
+        """The keys of API_KEYS and of API_KEYS_FILE."""
+        given = parse_entries(self.api_keys.get_secret_value())
+        return each_once([*given, *read_entries(self.api_keys_file)]) if self.api_keys_file else given
+
+    @field_validator("open_endpoints", mode="before")
+    @classmethod
+    def _none_at_all(cls, value: Any) -> Any:
+        """An empty variable counts as unset, so nothing has a word of its own."""
+        return () if value == "none" else cls._split(value)
+
+    @field_validator("api_keys")
+    @classmethod
+    def _key_entries(cls, value: SecretStr) -> SecretStr:
+        parse_entries(value.get_secret_value())
+        return value
+
+    @field_validator("api_keys_file")
+    @classmethod
+    def _key_file(cls, value: str, info: ValidationInfo) -> str:
+        if value:
+            given = info.data.get("api_keys")
+            each_once([*(parse_entries(given.get_secret_value()) if given else ()), *read_entries(value)])
+        return value
 
     @field_validator("queues", "task_modules", mode="before")
     @classmethod
@@ -106,6 +155,6 @@ def load_settings(**overrides: Any) -> Settings:
         parts = []
         for item in error.errors(include_url=False):
             name = str(item["loc"][0]).upper()
-            shown = "" if name in {"MONGO_URL", "REDIS_URL"} else f" (got {item['input']!r})"
+            shown = "" if name in _SECRET else f" (got {item['input']!r})"
             parts.append(f"{name}: {item['msg'].removeprefix('Value error, ')}{shown}")
         raise SettingsError("; ".join(parts)) from error

@@ -12,7 +12,9 @@ from pydantic_core import to_json
 from app.api.binding import bind
 from app.api.endpoint import Endpoint
 from app.api.endpoints import ENDPOINTS
-from app.api.keys import BACKEND, OPENAPI
+from app.api.guard import Access, Guard
+from app.api.headers import add_headers
+from app.api.keys import BACKEND, OPENAPI, RESTRICTED
 from app.api.openapi import build_document
 from app.api.problems import answer_problems
 from app.services.backend import Backend
@@ -29,18 +31,24 @@ SERVER_OPTIONS: Mapping[str, Any] = MappingProxyType(
 OpenBackend = Callable[[], AbstractAsyncContextManager[Backend]]
 
 
-def build_app(open_backend: OpenBackend, *, max_body_bytes: int, version: str) -> web.Application:
+def build_app(
+    open_backend: OpenBackend, *, max_body_bytes: int, version: str, access: Access | None = None
+) -> web.Application:
     """The application, which opens its backend when it starts and closes it when it has stopped.
 
     Args:
         open_backend: Opens what the handlers work on.
         max_body_bytes: The largest request body that is accepted.
         version: Of the service, for the OpenAPI document.
+        access: Who may do what; without it everybody may do everything.
     """
+    access = access or Access()
     application = web.Application(middlewares=[answer_problems], client_max_size=max_body_bytes)
-    application[OPENAPI] = to_json(build_document(ENDPOINTS, version=version))
+    application[RESTRICTED] = access.restricted
+    application[OPENAPI] = to_json(build_document(ENDPOINTS, version=version, access=access))
+    guard = Guard(access)
     for path, endpoints in groupby(sorted(ENDPOINTS, key=_literal_first), key=lambda endpoint: endpoint.path):
-        _add(application.router, path, list(endpoints))
+        _add(application.router, path, list(endpoints), guard)
 
     async def backend(application: web.Application) -> AsyncIterator[None]:
         async with open_backend() as opened:
@@ -49,6 +57,7 @@ def build_app(open_backend: OpenBackend, *, max_body_bytes: int, version: str) -
 
     application.cleanup_ctx.append(backend)
     application.on_shutdown.append(_end_waits)
+    application.on_response_prepare.append(add_headers)
     return application
 
 
@@ -56,12 +65,12 @@ def _literal_first(endpoint: Endpoint) -> tuple[bool, str]:
     return "{" in endpoint.path, endpoint.path
 
 
-def _add(router: web.UrlDispatcher, path: str, endpoints: list[Endpoint]) -> None:
+def _add(router: web.UrlDispatcher, path: str, endpoints: list[Endpoint], guard: Guard) -> None:
     # By default the router takes no braces in a parameter, and no such task is another answer than no such path.
     resource = router.add_resource(path.replace("}", ":[^/]+}"))
     allowed: set[str] = set()
     for endpoint in endpoints:
-        handle = bind(endpoint)
+        handle = guard.over(endpoint, bind(endpoint))
         methods = {hdrs.METH_GET, hdrs.METH_HEAD} if endpoint.method == hdrs.METH_GET else {endpoint.method}
         for method in sorted(methods):
             resource.add_route(method, handle)

@@ -1,4 +1,4 @@
-"""What is said of an endpoint: enough to route it, to document it and, one day, to guard it."""
+"""What is said of an endpoint: enough to route it, to document it and to guard it."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -41,6 +41,13 @@ class Permission(StrEnum):
     ADMIN = "admin"  # to change how the service runs
 
 
+class Opening(StrEnum):
+    """What an operator may leave open while everything else needs a key; the words of OPEN_ENDPOINTS."""
+
+    HEALTH = "health"
+    METRICS = "metrics"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One status that an endpoint answers with when all is well, or as well as it can be.
@@ -71,6 +78,7 @@ class Endpoint:
         errors: What it raises besides what every endpoint can.
         examples: Request bodies by name.
         documented: Whether the OpenAPI document has it.
+        opening: What it is one of, if an operator may leave it open.
     """
 
     method: str
@@ -83,6 +91,7 @@ class Endpoint:
     errors: tuple[type[ArqiveError], ...] = ()
     examples: Mapping[str, object] = field(default_factory=dict)
     documented: bool = True
+    opening: Opening | None = None
 
     @property
     def name(self) -> str:

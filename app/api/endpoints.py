@@ -3,7 +3,7 @@
 from http import HTTPStatus
 
 from app.api import docs, health, stats, submissions, tasks, types
-from app.api.endpoint import Answer, Endpoint, Permission
+from app.api.endpoint import Answer, Endpoint, Opening, Permission
 from app.core.errors import StoreUnavailable, TaskNotFound, WrongState
 from app.models import Task
 from app.services.observe import Stats
@@ -66,11 +66,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         (StoreUnavailable,),
     ),
     Endpoint(
-        "GET", "/health", health.get_health, "How well the service works", "service", _NONE,
+        "GET", "/health", health.get_health, "How well the service works", "service", _READ,
         {
             _OK: Answer("Tasks are accepted.", health.HealthReport),
             _UNAVAILABLE: Answer("Tasks are not accepted.", health.HealthReport),
         },
+        opening=Opening.HEALTH,
     ),
     Endpoint(
         "GET", "/health/live", health.get_liveness, "Whether the process answers", "service", _NONE,

@@ -3,9 +3,11 @@
 from http import HTTPStatus
 from typing import Literal
 
+from aiohttp import web
 from pydantic import BaseModel, Field
 
 from app.api.endpoint import Reply
+from app.api.keys import RESTRICTED
 from app.services.backend import Backend
 from app.services.observe import HealthStatus, check_health, check_mongo
 
@@ -23,6 +25,9 @@ class HealthReport(BaseModel):
 
     status: HealthStatus = Field(description="degraded: tasks are accepted, but run late. down: they are not accepted.")
     checks: HealthChecks
+    access: Literal["keys", "open"] = Field(
+        description="keys: API keys are needed. open: everybody who can reach the service may do everything."
+    )
 
 
 class Live(BaseModel):
@@ -38,13 +43,13 @@ class Ready(BaseModel):
     detail: str = Field(description="`ok`, or what is wrong.")
 
 
-async def get_health(backend: Backend) -> Reply:
+async def get_health(backend: Backend, request: web.Request) -> Reply:
     """The whole and its parts; 503 only when tasks cannot be accepted."""
     health = await check_health(backend)
     checks = HealthChecks(mongo=health.mongo, redis=health.redis, workers=health.workers)
     down = health.status is HealthStatus.DOWN
     return Reply(
-        HealthReport(status=health.status, checks=checks),
+        HealthReport(status=health.status, checks=checks, access="keys" if request.app[RESTRICTED] else "open"),
         HTTPStatus.SERVICE_UNAVAILABLE if down else HTTPStatus.OK,
     )
 

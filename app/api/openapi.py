@@ -8,19 +8,24 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from app.api.binding import Signature, read_signature
-from app.api.endpoint import JSON, Answer, Endpoint
+from app.api.endpoint import JSON, Answer, Endpoint, Permission
+from app.api.guard import Access
 from app.api.problems import (
     PROBLEM_JSON,
     REQUEST_ID,
     STATUSES,
     BadJson,
     BodyTooLarge,
+    Forbidden,
     InternalError,
     Problem,
+    RateLimited,
+    Unauthorized,
     UnsupportedMediaType,
 )
 from app.core.errors import ArqiveError, Invalid, StoreUnavailable
 
+_SCHEME = "key"
 _REF = "#/components/schemas/{model}"
 
 _TAGS = (
@@ -43,18 +48,23 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
-def build_document(endpoints: Sequence[Endpoint], *, version: str) -> dict[str, Any]:
+def build_document(endpoints: Sequence[Endpoint], *, version: str, access: Access | None = None) -> dict[str, Any]:
     """The document of all endpoints that are to be documented.
 
     Args:
         endpoints: The table.
         version: Of the service.
+        access: Who may do what.
     """
+    access = access or Access()
     shown = [(endpoint, read_signature(endpoint.handler)) for endpoint in endpoints if endpoint.documented]
     schemas, components = _schemas(shown)
     paths: dict[str, Any] = {}
     for endpoint, signature in shown:
-        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, signature, schemas)
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = {
+            **_operation(endpoint, signature, schemas, access),
+            **_security(endpoint, access),
+        }
     return {
         "openapi": "3.1.0",
         "info": {
@@ -68,6 +78,13 @@ def build_document(endpoints: Sequence[Endpoint], *, version: str) -> dict[str, 
         "paths": paths,
         "components": {
             "schemas": components,
+            "securitySchemes": {
+                _SCHEME: {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key whose scope is the one named or a higher one: read, write, admin.",
+                }
+            },
             "headers": {
                 "RequestId": {
                     "description": "Names the request in the log; taken from the request when it has one.",
@@ -105,7 +122,9 @@ def _schemas(shown: Sequence[tuple[Endpoint, Signature]]) -> tuple[dict[Any, Jso
     return schemas, components
 
 
-def _operation(endpoint: Endpoint, signature: Signature, schemas: dict[Any, JsonSchemaValue]) -> dict[str, Any]:
+def _operation(
+    endpoint: Endpoint, signature: Signature, schemas: dict[Any, JsonSchemaValue], access: Access
+) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": endpoint.name,
         "summary": endpoint.summary,
@@ -126,8 +145,16 @@ def _operation(endpoint: Endpoint, signature: Signature, schemas: dict[Any, Json
         if endpoint.examples:
             content["examples"] = dict(endpoint.examples)
         operation["requestBody"] = {"required": signature.body_required, "content": {JSON: content}}
-    operation["responses"] = _responses(endpoint, signature, schemas)
+    operation["responses"] = _responses(endpoint, signature, schemas, access)
     return operation
+
+
+def _security(endpoint: Endpoint, access: Access) -> dict[str, Any]:
+    """Which key is needed; without keys one may be sent all the same."""
+    if not access.may_refuse(endpoint):
+        return {"security": []}
+    needed = {_SCHEME: [endpoint.permission.value]}
+    return {"security": [needed] if access.restricted else [{}, needed]}
 
 
 def _query_parameters(schema: JsonSchemaValue) -> list[dict[str, Any]]:
@@ -150,13 +177,18 @@ def _without_null(schema: JsonSchemaValue) -> JsonSchemaValue:
 
 
 def _responses(
-    endpoint: Endpoint, signature: Signature, schemas: dict[Any, JsonSchemaValue]
+    endpoint: Endpoint, signature: Signature, schemas: dict[Any, JsonSchemaValue], access: Access
 ) -> dict[str, dict[str, Any]]:
     responses = {str(status.value): _answer(answer, schemas) for status, answer in endpoint.answers.items()}
     reading: tuple[type[ArqiveError], ...] = (Invalid,)
     if signature.body is not None:
         reading = (BadJson, BodyTooLarge, UnsupportedMediaType, Invalid)
-    for error in (*endpoint.errors, *reading, InternalError):
+    admitting: tuple[type[ArqiveError], ...] = ()
+    if access.may_refuse(endpoint):
+        # Whoever may come in at all may read.
+        refused = () if endpoint.permission is Permission.READ else (Forbidden,)
+        admitting = (Unauthorized, *refused, RateLimited)
+    for error in (*endpoint.errors, *reading, *admitting, InternalError):
         _add_problem(responses, STATUSES[error], error, schemas[(Problem,)])
     return dict(sorted(responses.items()))
 
@@ -178,7 +210,9 @@ def _add_problem(
     response = responses.setdefault(str(status.value), {"description": "", "headers": dict(_REQUEST_ID_REF)})
     response["description"] = f"{response['description']} {told}".strip()
     response.setdefault("content", {})[PROBLEM_JSON] = {"schema": schema}
-    if error is StoreUnavailable:
+    if error is Unauthorized:
+        response["headers"]["WWW-Authenticate"] = {"description": "Bearer.", "schema": {"type": "string"}}
+    if error in {StoreUnavailable, RateLimited}:
         response["headers"]["Retry-After"] = {
             "description": "Seconds after which to try again.",
             "schema": {"type": "integer", "minimum": 0},

@@ -13,12 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from app.core import errors
+from app.core.api_keys import Scope
 from app.core.errors import ArqiveError, FieldError
 
 logger = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 REQUEST_ID = "X-Request-ID"
+REALM = "arqive"
 RETRY_AFTER_S = 2
 MAX_ERRORS = 100  # fields named in one problem
 
@@ -58,12 +60,44 @@ class MethodNotAllowed(ArqiveError):  # noqa: N818 - a fact about the path
     code = "method_not_allowed"
 
 
+class Unauthorized(ArqiveError):  # noqa: N818 - a fact about the caller
+    """The request has no API key, or one that is not known."""
+
+    code = "unauthorized"
+
+    def __init__(self, message: str, challenge: str) -> None:
+        self.challenge = challenge
+        super().__init__(message)
+
+
+class Forbidden(ArqiveError):  # noqa: N818 - a fact about the caller
+    """The API key has another scope than is needed."""
+
+    code = "forbidden"
+
+    def __init__(self, name: str, *, has: Scope, needed: Scope) -> None:
+        self.challenge = f'Bearer realm="{REALM}", error="insufficient_scope", scope="{needed}"'
+        super().__init__(f"This needs the scope {needed}; the key {name!r} has {has}.")
+
+
+class RateLimited(ArqiveError):  # noqa: N818 - a fact about the caller
+    """The API key is used more often than it may be."""
+
+    code = "rate_limited"
+
+    def __init__(self, name: str, *, retry_after_s: int) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(f"The key {name!r} has made more requests than it may; try again in {retry_after_s} s.")
+
+
 class InternalError(ArqiveError):
     """Something that nobody foresaw; the log has the rest."""
 
 
 STATUSES: Mapping[type[ArqiveError], HTTPStatus] = {
     BadJson: HTTPStatus.BAD_REQUEST,
+    Unauthorized: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     errors.TaskNotFound: HTTPStatus.NOT_FOUND,
     MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
@@ -71,6 +105,7 @@ STATUSES: Mapping[type[ArqiveError], HTTPStatus] = {
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -152,8 +187,13 @@ def _response_to(error: Exception, request: web.Request, request_id: str) -> web
                 extra={"request_id": request_id},
             )  # fmt: skip
             refusal = InternalError(f"Something unexpected happened; the log has it under the request id {request_id}.")
-    if isinstance(refusal, errors.StoreUnavailable):
-        headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_S)
+    match refusal:
+        case errors.StoreUnavailable():
+            headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_S)
+        case RateLimited():
+            headers[hdrs.RETRY_AFTER] = str(refusal.retry_after_s)
+        case Unauthorized() | Forbidden():
+            headers[hdrs.WWW_AUTHENTICATE] = refusal.challenge
     return web.Response(
         status=STATUSES[type(refusal)], body=to_json(problem_of(refusal)), content_type=PROBLEM_JSON, headers=headers
     )

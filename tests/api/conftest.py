@@ -17,7 +17,7 @@ from app.api.app import SERVER_OPTIONS, build_app
 from app.api.keys import BACKEND
 from app.services.backend import Backend
 from app.tasks.registry import load_task_modules
-from app.web import open_backend
+from app.web import access_of, open_backend
 from settings import Settings, load_settings
 from tests.api.contract import Contract
 
@@ -123,7 +123,10 @@ def run_api(settings: Settings) -> RunApi:
         changed = load_settings(**{**settings.model_dump(), **changes})
         types = load_task_modules(changed.task_modules)
         application = build_app(
-            partial(open_backend, changed, types), max_body_bytes=changed.max_body_bytes, version="1.2.3"
+            partial(open_backend, changed, types),
+            max_body_bytes=changed.max_body_bytes,
+            version="1.2.3",
+            access=access_of(changed),
         )
         async with TestClient(ServerAsServed(application)) as client:
             async with client.get("/openapi.json") as response:

@@ -196,6 +196,8 @@ async def test_an_error_of_ours_that_no_client_should_see_is_unexpected_too(capl
 def test_codes_are_stable_and_each_has_one_status() -> None:
     assert {error.code: status.value for error, status in STATUSES.items()} == {
         "bad_json": 400,
+        "unauthorized": 401,
+        "forbidden": 403,
         "not_found": 404,
         "task_not_found": 404,
         "method_not_allowed": 405,
@@ -203,6 +205,7 @@ def test_codes_are_stable_and_each_has_one_status() -> None:
         "body_too_large": 413,
         "unsupported_media_type": 415,
         "invalid": 422,
+        "rate_limited": 429,
         "internal_error": 500,
         "store_unavailable": 503,
     }

@@ -70,7 +70,11 @@ async def test_health_is_ok_with_a_worker(api: Api) -> None:
     await api.backend.workers.beat(_worker())
     answer = await api.get("/health")
     assert answer.status == 200
-    assert answer.json == {"status": "ok", "checks": {"mongo": "ok", "redis": "ok", "workers": "ok"}}
+    assert answer.json == {
+        "status": "ok",
+        "checks": {"mongo": "ok", "redis": "ok", "workers": "ok"},
+        "access": "open",
+    }
 
 
 async def test_health_is_degraded_without_a_worker(api: Api) -> None:

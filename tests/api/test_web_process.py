@@ -17,6 +17,7 @@ import aiohttp
 import pymongo
 import pytest
 
+from app.core.api_keys import Scope, entry_of
 from app.embedded.servers import free_port, start_mongo
 from app.store.indexes import INDEXES
 from tests.waiting import wait_until
@@ -136,6 +137,31 @@ def _has_indexes(mongo: "pymongo.MongoClient[dict[str, Any]]", database: str) ->
         for name in mongo[database][collection].index_information()
     }
     return {(index.collection, index.name) for index in INDEXES} <= there
+
+
+OPEN = "everybody who can reach this port may do everything"
+
+
+async def test_keys_are_taken_from_the_environment(run_web: RunWeb, tmp_path: Path) -> None:
+    environment = {**NOBODY, "API_KEYS": entry_of("ci", Scope.READ, "secret")}
+    async with run_web(**environment) as (web, client):
+        for headers, status in ((None, 401), ({"Authorization": "Bearer secret"}, 200)):
+            async with client.get("/types", headers=headers) as response:
+                assert response.status == status
+        assert not web.printed(OPEN)
+
+
+async def test_a_service_without_keys_says_so(run_web: RunWeb) -> None:
+    async with run_web(**NOBODY) as (web, _client):
+        await wait_until(lambda: web.printed(OPEN), what="the log says that everything is open")
+
+
+async def test_a_bad_key_stops_the_start_with_a_line_that_does_not_show_it(tmp_path: Path) -> None:
+    web = Web(tmp_path / "log", **{**NOBODY, "API_KEYS": "s3cret"})
+    assert await web.code() == 2
+    assert len(web.log.read_text().splitlines()) == 1
+    assert web.printed("^arqive: API_KEYS: entry 1 must be")
+    assert not web.printed("s3cret")
 
 
 async def test_a_port_in_use_is_told_in_a_line(servers: dict[str, str], tmp_path: Path) -> None:

@@ -3,6 +3,15 @@
 
 const METHODS = ["get", "post", "put", "patch", "delete"];
 
+function restoreKey() {
+  const input = document.getElementById("key");
+  input.value = sessionStorage.getItem("key") || ""; // as long as the tab is open
+  input.addEventListener("change", () => {
+    sessionStorage.setItem("key", input.value.trim());
+    showTypes();
+  });
+}
+
 function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -144,8 +153,14 @@ function address(path, inputs) {
 
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
+const key = () => document.getElementById("key").value.trim();
+
+// The key is shown nowhere: neither in the line to copy nor in an address.
+const authorized = (headers) => (key() ? { ...headers, Authorization: `Bearer ${key()}` } : headers);
+
 function curlLine(method, url, body) {
   const parts = ["curl", method === "GET" ? "" : `-X ${method}`, quoted(location.origin + url),
+    key() ? '-H "Authorization: Bearer $ARQIVE_KEY"' : "",
     body ? `-H 'Content-Type: application/json' -d ${quoted(body)}` : ""];
   return parts.filter(Boolean).join(" ");
 }
@@ -154,7 +169,9 @@ async function send(method, url, body, output, button) {
   button.disabled = true;
   const started = performance.now();
   try {
-    const response = await fetch(url, body ? { method, body, headers: { "Content-Type": "application/json" } } : { method });
+    const response = await fetch(url, body
+      ? { method, body, headers: authorized({ "Content-Type": "application/json" }) }
+      : { method, headers: authorized({}) });
     const text = await response.text();
     const took = Math.round(performance.now() - started);
     output.textContent = `${curlLine(method, url, body)}\n\n${response.status} ${response.statusText} in ${took} ms\n${pretty(text)}`;
@@ -206,7 +223,7 @@ const page = { schemas: null };
 
 function chapter(title, description, cards, links) {
   document.getElementById("operations").append(
-    element("h2", { textContent: title }), element("p", { className: "soft" }, ...prose(description)), ...cards);
+    element("h2", { id: title, textContent: title }), element("p", { className: "soft" }, ...prose(description)), ...cards);
   document.getElementById("contents").append(element("h3", { textContent: title }), ...links);
 }
 
@@ -224,8 +241,8 @@ function showOperations(api) {
 }
 
 async function showTypes() {
-  const response = await fetch("/types");
-  if (!response.ok) return;
+  const response = await fetch("/types", { headers: authorized({}) });
+  if (!response.ok || document.getElementById("task types")) return;
   const { items } = await response.json();
   chapter("task types", "What a task can be here; the payload is checked against the type's model.",
     items.map((type) => card(`type-${type.name}`, type.name, type.summary,
@@ -252,6 +269,7 @@ function openTarget() {
 
 async function start() {
   const about = document.getElementById("about");
+  restoreKey();
   try {
     const response = await fetch("/openapi.json");
     const api = await response.json();

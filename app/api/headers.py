@@ -1,0 +1,23 @@
+"""The headers that every answer has, whatever it is about."""
+
+from types import MappingProxyType
+
+from aiohttp import hdrs, web
+
+_HEADERS = MappingProxyType(
+    {
+        hdrs.CACHE_CONTROL: "no-store",  # answers are about somebody's tasks
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",  # nothing here is a page
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+)
+
+
+async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    """What the answer does not say for itself."""
+    headers = response.headers
+    for name, value in _HEADERS.items():
+        headers.setdefault(name, value)
+    headers[hdrs.SERVER] = "arqive"  # aiohttp has named itself, Python and both versions
