@@ -39,7 +39,7 @@ class Batcher(Generic[Item]):
         if patience_s is None:
             await done
             return
-        timer = loop.call_later(patience_s, _let_go, done)  # a tenth of what asyncio.timeout costs
+        timer = loop.call_later(patience_s, _let_go, done)  # half of what asyncio.timeout costs
         try:
             await done
         finally:
