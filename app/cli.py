@@ -1,21 +1,61 @@
-"""The command line: `python -m app COMMAND`, or the console script `arqive`."""
+"""The command line: `python -m app COMMAND`, or the console script `arqive`.
 
-import argparse
-import importlib.metadata
+What a command needs is imported by that command: `check` runs every few seconds in a container, and the completion of a
+shell runs at every press of a key.
+"""
+
+import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from app.api_key_command import make_key
-from app.core.api_keys import Scope
+import typer
+from typer.core import TyperGroup
+
 from app.core.errors import TaskModuleError, TaskTypeError
-from settings import Settings, SettingsError, load_settings
 
-Command = Callable[[Settings, argparse.Namespace], int]
+if TYPE_CHECKING:
+    from settings import Settings
 
-_BAD_CONFIGURATION = 2
+FAILED = 1
+BAD_USAGE = 2
+
 _MAX_PROCESSES = 256
+_SERVE, _TALK = "Run a service", "Talk to a service"
+
+RESOURCES: Mapping[str, str] = MappingProxyType({"keys": "keys"})
+"""Commands of `app.commands`: the module of each."""
+
+
+class _Commands(TyperGroup):
+    """Also has those of `app.commands`, each loaded when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's signature
+        return [*self.commands, *(name for name in RESOURCES if name not in self.commands)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in RESOURCES and cmd_name not in self.commands:
+            module = importlib.import_module(f"app.commands.{RESOURCES[cmd_name]}")
+            command = cast("TyperGroup", typer.main.get_command(module.commands))
+            command.rich_help_panel = _TALK
+            self.add_command(command, cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+
+cli = typer.Typer(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    epilog="Settings are environment variables: MONGO_URL, REDIS_URL, PORT and others; see docs/settings.md.",
+)
+
+Processes = Annotated[
+    int, typer.Option(metavar="N", min=1, max=_MAX_PROCESSES, help="Run N processes, for as many cores.")
+]
+SharePort = Annotated[bool, typer.Option("--share-port", hidden=True)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,118 +65,111 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Without the program's name; None takes the process's own.
 
     Returns:
-        The exit code: 0 for a clean end, 1 for a failure, 2 for bad settings or task modules.
+        The exit code: 0 for a clean end, 1 for a failure, 2 for bad arguments, settings or task modules; the commands
+        that talk to a service have more, see docs/command-line.md.
     """
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if arguments.new_key:  # without settings, which may name a file of keys that this is to fill
-        return make_key(arguments.name, arguments.scope, rate=arguments.rate)
-    command: Command | None = arguments.run
-    if command is None:
-        parser.print_help()
-        return 0
+    command = typer.main.get_command(cli)
+    try:
+        code: int | None = command.main(args=argv, prog_name="arqive", standalone_mode=False)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        hint = f" (see {context.command_path} --help)" if context else ""
+        return _refuse(f"{' '.join(error.format_message().split())}{hint}", error.exit_code)
+    except typer.Abort:
+        return _refuse("stopped: the input has ended", FAILED)
+    return code or 0
+
+
+def _refuse(message: str, code: int) -> int:
+    print(f"arqive: {message}", file=sys.stderr)
+    return code
+
+
+@cli.callback()
+def _root(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,  # noqa: FBT002 - as Typer reads options
+) -> None:
+    """A durable task queue that runs as a service."""
+    if version:
+        print(f"arqive {_version()}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def _version() -> str:
+    from importlib import metadata  # noqa: PLC0415 - see above
+
+    try:
+        return metadata.version("arqive")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _with_settings(run: "Callable[[Settings], int]") -> int:
+    from settings import SettingsError, load_settings  # noqa: PLC0415 - see above
+
     if str(Path.cwd()) not in sys.path:
         # As `python -m` does: TASK_MODULES names modules from where the service is started.
         sys.path.insert(0, str(Path.cwd()))
     try:
-        return command(load_settings(), arguments)
+        return run(load_settings())
     except (SettingsError, TaskModuleError, TaskTypeError) as error:
-        print(f"arqive: {error}", file=sys.stderr)
-        return _BAD_CONFIGURATION
+        return _refuse(str(error), BAD_USAGE)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="arqive",
-        description="A durable task queue that runs as a service.",
-        epilog="Settings are environment variables: MONGO_URL, REDIS_URL, PORT and others; see docs/settings.md.",
-    )
-    parser.add_argument("--version", action="version", version=f"arqive {_version()}")
-    parser.set_defaults(run=None, new_key=False)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for name, run, text in (
-        ("web", _web, "serve the REST API"),
-        ("worker", _worker, "run tasks"),
-        ("dev", _dev, "web and worker in one, with local servers where MONGO_URL and REDIS_URL name none"),
-        ("check", _check, "exit with 0 when the web or the worker on this machine is ready"),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run)
-        if name in {"web", "worker"}:
-            command.add_argument(
-                "--processes", type=_process_count, default=1, metavar="N", help="run N processes, for as many cores"
-            )
-            command.add_argument("--share-port", action="store_true", help=argparse.SUPPRESS)
-    _add_keys(commands)
-    return parser
+@cli.command(rich_help_panel=_SERVE)
+def web(processes: Processes = 1, share_port: SharePort = False) -> int:  # noqa: FBT002 - as above
+    """Serve the REST API."""
+    return _with_settings(partial(_run_role, "web", processes, share_port))
 
 
-def _add_keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    text = "make API keys"
-    keys = commands.add_parser("keys", help=text, description=text)
-    new = keys.add_subparsers(title="commands", metavar="COMMAND", required=True).add_parser(
-        "new", help="make a key and print it with its entry for API_KEYS"
-    )
-    new.add_argument("name", help="who will have it")
-    new.add_argument("--scope", choices=[scope.value for scope in Scope], required=True, help="what it allows")
-    new.add_argument("--rate", type=float, metavar="N", help="requests per second on each web process")
-    new.set_defaults(new_key=True)
+@cli.command(rich_help_panel=_SERVE)
+def worker(processes: Processes = 1, share_port: SharePort = False) -> int:  # noqa: FBT002 - as above
+    """Run tasks."""
+    return _with_settings(partial(_run_role, "worker", processes, share_port))
 
 
-def _version() -> str:
-    try:
-        return importlib.metadata.version("arqive")
-    except importlib.metadata.PackageNotFoundError:
-        return "(not installed)"
+def _run_role(role: str, processes: int, share_port: bool, settings: "Settings") -> int:  # noqa: FBT001 - as above
+    if processes > 1:
+        if role == "web" and settings.port == 0:
+            return _refuse("PORT: 0 takes a free port, which several processes cannot share", BAD_USAGE)
+        from app.embedded import fleet  # noqa: PLC0415 - see above
+
+        return fleet.run(role, processes, settings)
+    if role == "web":
+        from app import web as room  # noqa: PLC0415 - see above
+
+        return room.run(settings, share_port=share_port)
+    from app import worker as other_room  # noqa: PLC0415 - see above
+
+    return other_room.run(settings, share_port=share_port)
 
 
-# The rooms are imported by the command that enters them: `check` runs every few seconds in a container, and needs none.
+@cli.command(rich_help_panel=_SERVE)
+def dev() -> int:
+    """Web and worker in one, with local servers where MONGO_URL and REDIS_URL name none."""
+    return _with_settings(_run_dev)
 
 
-def _web(settings: Settings, arguments: argparse.Namespace) -> int:
-    if arguments.processes > 1:
-        return _fleet("web", arguments.processes, settings)
-    from app import web  # noqa: PLC0415 - see above
-
-    return web.run(settings, share_port=arguments.share_port)
-
-
-def _worker(settings: Settings, arguments: argparse.Namespace) -> int:
-    if arguments.processes > 1:
-        return _fleet("worker", arguments.processes, settings)
-    from app import worker  # noqa: PLC0415 - see above
-
-    return worker.run(settings, share_port=arguments.share_port)
-
-
-def _fleet(role: str, count: int, settings: Settings) -> int:
-    from app.embedded import fleet  # noqa: PLC0415 - see above
-
-    if role == "web" and settings.port == 0:
-        print("arqive: PORT: 0 takes a free port, which several processes cannot share", file=sys.stderr)
-        return _BAD_CONFIGURATION
-    return fleet.run(role, count, settings)
-
-
-def _process_count(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= _MAX_PROCESSES:
-        raise argparse.ArgumentTypeError(f"must be 1 to {_MAX_PROCESSES}")
-    return count
-
-
-def _dev(settings: Settings, _arguments: argparse.Namespace) -> int:
+def _run_dev(settings: "Settings") -> int:
     from app.embedded import dev  # noqa: PLC0415 - see above
     from app.embedded.servers import EmbeddedError  # noqa: PLC0415 - see above
 
     try:
         return dev.run(settings, partial(print, flush=True))
     except EmbeddedError as error:
-        print(f"arqive: {error}", file=sys.stderr)
-        return 1
+        return _refuse(str(error), FAILED)
 
 
-def _check(settings: Settings, _arguments: argparse.Namespace) -> int:
+@cli.command(rich_help_panel=_SERVE)
+def check() -> int:
+    """Exit with 0 when the web or the worker on this machine is ready."""
+    return _with_settings(_run_check)
+
+
+def _run_check(settings: "Settings") -> int:
     from app.embedded.probe import ask_readiness, local_address  # noqa: PLC0415 - see above
 
     address = local_address(settings.host)
@@ -145,7 +178,7 @@ def _check(settings: Settings, _arguments: argparse.Namespace) -> int:
         answer = ask_readiness(address, port)
         if answer.listening:
             print(answer.detail)
-            return 0 if answer.ready else 1
+            return 0 if answer.ready else FAILED
         silent.append(answer.detail)
     print("; ".join(silent) or "PORT and HEALTH_PORT are 0: there is nothing to ask")
-    return 1
+    return FAILED
