@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         hint = f" (see {context.command_path} --help)" if context else ""
-        return _refuse(f"{' '.join(error.format_message().split())}{hint}", error.exit_code)
+        said = " ".join(error.format_message().replace("Value error, ", "").split())
+        return _refuse(f"{said}{hint}", error.exit_code)
     except typer.Abort:
         return _refuse("stopped: the input has ended", FAILED)
     return code or 0

@@ -74,7 +74,11 @@ class HealthChecks(_Answer):
 
 
 class Health(_Answer):
-    """How well the service works. degraded: tasks are accepted, but run late. down: they are not accepted."""
+    """How well the service works. degraded: tasks are accepted, but run late. down: they are not accepted.
+
+    `access` is `keys` where the service wants one, else `open`.
+    """
 
     status: Literal["ok", "degraded", "down"]
     checks: HealthChecks
+    access: str = ""

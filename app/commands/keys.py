@@ -19,7 +19,9 @@ def _group() -> None:
 
 @commands.command()
 def new(
-    name: Annotated[str, typer.Argument(help="Who will have it; for logs and messages.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Who will have it; for logs and messages.", show_default=False)
+    ],
     scope: Annotated[Scope, typer.Option(help="What it allows.")],
     rate: Annotated[float | None, typer.Option(metavar="N", help="Requests per second on each web process.")] = None,
 ) -> int:
