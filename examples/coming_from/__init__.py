@@ -1,0 +1,1 @@
+"""Task modules as somebody who comes from arq, Celery or BullMQ would write them."""

@@ -1,0 +1,1 @@
+"""A service that Arqive calls, as it could be written in any language."""
