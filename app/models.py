@@ -20,6 +20,7 @@ from pydantic import (
     field_validator,
 )
 
+from app.callback_models import Callback, CallbackRequest, callback_fields
 from app.core import limits
 from app.core.backoff import Backoff
 from app.core.outcomes import AttemptOutcome
@@ -118,6 +119,7 @@ class Submission(_Strict):
     backoff: BackoffModel | None = Field(None, description="Delay between attempts.")
     start_before: Moment | None = Field(None, description="Fail the task as expired if an attempt cannot start before.")
     tags: tuple[Name, ...] = Field((), max_length=limits.MAX_TAGS, description="Labels to filter by.")
+    callback: CallbackRequest | None = Field(None, description="Where to POST the outcome to.")
 
     @field_validator("delay")
     @classmethod
@@ -201,6 +203,8 @@ class Task(BaseModel):
     cancel_requested_at: datetime | None
     start_before: datetime | None
     expire_at: datetime | None = Field(description="When the finished task will be removed.")
+    callback: Callback | None = Field(None, description="What was asked for, and how far it is.")
+    callback_of: str | None = Field(None, description="The task whose callback this one delivers.")
 
     @classmethod
     def from_document(cls, document: "TaskDocument") -> Self:
@@ -217,5 +221,6 @@ class Task(BaseModel):
                     "factor": stored["factor"],
                     "jitter": stored["jitter"],
                 },
+                **callback_fields(document),
             }
         )

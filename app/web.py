@@ -28,6 +28,7 @@ from app.queue.task_queue import TaskQueue
 from app.services import reconcile
 from app.services.accept import Acceptor
 from app.services.backend import Backend
+from app.services.callbacks import Callbacks
 from app.services.reconcile import Reconciler
 from app.services.supervise import repeat, until_done
 from app.services.wait import Endings
@@ -121,7 +122,9 @@ async def open_backend(settings: Settings, types: TaskTypes) -> AsyncIterator[Ba
         open_redis(settings.redis_url.get_secret_value()) as redis,
     ):
         tasks, queue, endings = TaskStore(mongo), TaskQueue(redis), Endings()
-        reconciler = Reconciler(UnfinishedStore(mongo), DutyStore(mongo), queue, holder=f"web-{new_worker_id()}")
+        callbacks = Callbacks(mongo, queue, types)
+        holder = f"web-{new_worker_id()}"
+        reconciler = Reconciler(UnfinishedStore(mongo), DutyStore(mongo), queue, callbacks, holder=holder)
         signals = Signals(redis, {keys.ENDED_CHANNEL: endings.on_signal}, endings.wake_all)
         create = partial(create_indexes, mongo)
         # SecantusDB 0.7 locks up when a write makes a collection while another process makes indexes on it.
@@ -143,6 +146,8 @@ async def open_backend(settings: Settings, types: TaskTypes) -> AsyncIterator[Ba
                 endings=endings,
                 types=types,
                 retention=timedelta(days=settings.retention_days) if settings.retention_days else None,
+                callbacks=callbacks,
+                signs_callbacks=bool(settings.callback_secrets),
             )
         finally:
             for task in background:

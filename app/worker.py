@@ -26,6 +26,7 @@ from app.queue.signals import Signals
 from app.queue.task_queue import TaskQueue
 from app.queue.worker import LeasedWorker
 from app.services import reconcile, report
+from app.services.callbacks import Callbacks
 from app.services.context import HttpAccess
 from app.services.execute import Executions, Interruption
 from app.services.keep_leases import LeaseKeeper, in_thread
@@ -33,6 +34,7 @@ from app.services.reconcile import Reconciler
 from app.services.report import Reporter
 from app.services.run import TaskRunner
 from app.services.settle import Settler
+from app.services.sign import WebhookSigner
 from app.services.supervise import repeat, until_done
 from app.store.attempts import AttemptStore
 from app.store.duties import DutyStore
@@ -149,7 +151,10 @@ async def open_worker(settings: Settings, types: TaskTypes, *, share_port: bool 
             open_mongo(settings.mongo_url.get_secret_value(), settings.mongo_database)
         )
         redis = await stack.enter_async_context(open_redis(settings.redis_url.get_secret_value()))
-        http = await stack.enter_async_context(open_http_access(allow_private=settings.http_allow_private))
+        signer = WebhookSigner.of([secret.get_secret_value() for secret in settings.callback_secrets])
+        http = await stack.enter_async_context(
+            open_http_access(allow_private=settings.http_allow_private, signer=signer)
+        )
         executor = ThreadPoolExecutor(settings.concurrency, thread_name_prefix=HANDLER_THREADS)
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         parts = _build(settings, types, mongo, TaskQueue(redis), http, executor)
@@ -179,10 +184,11 @@ def _build(
         retention=retention,
         types=list(types),
     )
+    callbacks = Callbacks(mongo, queue, types)
     runner = TaskRunner(
         attempts=attempts,
         queue=queue,
-        settler=Settler(SettlementStore(mongo, retention=retention), queue, patience=lease),
+        settler=Settler(SettlementStore(mongo, retention=retention), queue, callbacks, patience=lease),
         types=types,
         http=http,
         executor=executor,
@@ -194,7 +200,7 @@ def _build(
         loop=LeasedWorker(queue, runner, names=settings.queues, concurrency=settings.concurrency, lease=lease),
         runner=runner,
         reporter=Reporter(attempts, runner.executions),
-        reconciler=Reconciler(UnfinishedStore(mongo), DutyStore(mongo), queue, holder=worker_id),
+        reconciler=Reconciler(UnfinishedStore(mongo), DutyStore(mongo), queue, callbacks, holder=worker_id),
         queue=queue,
         workers=WorkerStore(mongo),
         document={

@@ -112,7 +112,8 @@ def _bounds(name: str, field: FieldInfo) -> str:
         return ", ".join(f"`{choice}`" for choice in get_args(annotation))
     if get_origin(annotation) is tuple:
         least = any(isinstance(rule, MinLen) for rule in field.metadata)
-        return f"names, comma between{'; at least one' if least else ''}"
+        kind = "secrets" if SecretStr in get_args(annotation) else "names"
+        return f"{kind}, comma between{'; at least one' if least else ''}"
     low, high = _limits(field.metadata)
     if annotation is str:
         return f"text, {low} to {high} characters" if high else "text"

@@ -1,5 +1,7 @@
 """Every setting: name, unit, bound and meaning in one class. docs/settings.md is generated from it."""
 
+import base64
+import binascii
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, ValidationInfo, field_validator
@@ -12,7 +14,7 @@ ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*$")]
 
 OpenEndpoint = Literal["health", "metrics"]
 
-_SECRET = frozenset({"MONGO_URL", "REDIS_URL", "API_KEYS", "API_KEYS_FILE"})
+_SECRET = frozenset({"MONGO_URL", "REDIS_URL", "API_KEYS", "API_KEYS_FILE", "CALLBACK_SECRETS"})
 
 
 class SettingsError(Exception):
@@ -82,6 +84,11 @@ class Settings(BaseSettings):
     open_endpoints: Annotated[tuple[OpenEndpoint, ...], NoDecode] = Field(
         ("health",), description="What needs no key although others do: `health`, `metrics`, both or `none`."
     )
+    callback_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Secrets that callbacks are signed with, `whsec_` and 24 to 64 bytes in base64 each; "
+        "without one no task may have a callback.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe level that is logged."
     )
@@ -113,7 +120,7 @@ class Settings(BaseSettings):
             each_once([*(parse_entries(given.get_secret_value()) if given else ()), *read_entries(value)])
         return value
 
-    @field_validator("queues", "task_modules", mode="before")
+    @field_validator("queues", "task_modules", "callback_secrets", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """Accept `a, b` from the environment; empty parts are dropped."""
@@ -126,6 +133,19 @@ class Settings(BaseSettings):
     def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) != len(value):
             raise ValueError("a queue is named twice")
+        return value
+
+    @field_validator("callback_secrets")
+    @classmethod
+    def _webhook_secrets(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for secret in value:
+            prefix, _, encoded = secret.get_secret_value().partition("_")
+            try:
+                key = base64.b64decode(encoded, validate=True)
+            except binascii.Error:
+                key = b""
+            if prefix != "whsec" or not 24 <= len(key) <= 64:
+                raise ValueError("each must be whsec_ and 24 to 64 bytes in base64")
         return value
 
     @field_validator("mongo_url")

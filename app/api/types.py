@@ -41,4 +41,4 @@ class TypeList(BaseModel):
 
 async def list_types(backend: Backend) -> Reply:
     """Every type that can be submitted."""
-    return Reply(TypeList(items=[TypeInfo.from_type(backend.types[name]) for name in sorted(backend.types)]))
+    return Reply(TypeList(items=[TypeInfo.from_type(each) for each in backend.types.values() if not each.internal]))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypedDict
 
 from pydantic import BaseModel, Field, TypeAdapter
 
+from app.callback_models import CallbackRequest
 from app.client.connection import Connection, encode
 from app.client.errors import Problem, RequestFailed, error_of, read_error
 from app.core import limits
@@ -40,6 +41,7 @@ class TaskOptions(TypedDict, total=False):
     backoff: Backoff | BackoffModel | Mapping[str, float | bool]
     start_before: datetime
     tags: Iterable[str]
+    callback: CallbackRequest | Mapping[str, Any]
 
 
 class BulkItems(BaseModel):

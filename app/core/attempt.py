@@ -44,6 +44,7 @@ class Attempt:
         backoff: The delay before the next attempt.
         started_at: When it was begun.
         cancel_requested: Whether a client had asked for a cancel when it was begun.
+        followed_ends: The terminal statuses that have a consequence: a callback, or word of one.
     """
 
     task_id: TaskId
@@ -61,6 +62,7 @@ class Attempt:
     backoff: Backoff
     started_at: datetime
     cancel_requested: bool
+    followed_ends: frozenset[str] = frozenset()
 
     def outcome_of_failure(
         self, failure: Failure, *, now: datetime, delay: timedelta | None = None, permanent: bool = False

@@ -14,6 +14,9 @@ class FaultPoint(StrEnum):
     BEFORE_SETTLE = "before_settle"  # the handler has ended, nothing is recorded
     AFTER_SETTLE = "after_settle"  # recorded in MongoDB, Redis does not know
     AFTER_FINISH = "after_finish"  # Redis knows, nobody was told
+    BEFORE_CALLBACK = "before_callback"  # a task has ended, its callback is owed
+    AFTER_CALLBACK = "after_callback"  # the task that delivers it is kept, nobody has noted that
+    AFTER_HAND_OVER = "after_hand_over"  # it is noted, and not queued
     DURING_REBUILD = "during_rebuild"  # some of the waiting tasks are back in Redis
 
 

@@ -13,6 +13,8 @@ LAST_YEAR = 2100  # nor in it or after it; the ids of MongoDB count seconds to 2
 MAX_BACKOFF = timedelta(days=7)
 MAX_BACKOFF_FACTOR = 100.0
 MAX_STORED_PAYLOAD = 7_000_000  # bytes of BSON, which can be eight times those of JSON; with a result below 16 MiB
+MAX_URL = 2_048  # characters of a URL that is called
+MAX_CALLBACK_RESULT = 262_144  # bytes of JSON; a callback leaves a larger result out
 MAX_BULK = 1_000  # tasks in one POST /tasks/bulk
 MAX_PAGE = 500  # tasks in one page
 MAX_WAIT_S = 60.0  # GET /tasks/{id}?wait

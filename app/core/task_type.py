@@ -26,6 +26,7 @@ class TaskType:
         max_attempts: Unless the task says otherwise.
         timeout: Unless the task says otherwise.
         backoff: Unless the task says otherwise.
+        internal: Whether only Arqive itself makes tasks of it: clients neither see nor submit it.
     """
 
     name: str
@@ -36,6 +37,7 @@ class TaskType:
     max_attempts: int = 5
     timeout: timedelta = timedelta(seconds=60)
     backoff: Backoff = field(default_factory=Backoff)
+    internal: bool = False
 
 
 TaskTypes = Mapping[str, TaskType]

@@ -6,6 +6,7 @@ from datetime import timedelta
 from app.core.task_type import TaskTypes
 from app.queue.task_queue import TaskQueue
 from app.services.accept import Acceptor
+from app.services.callbacks import Callbacks
 from app.services.wait import Endings
 from app.store.mongo import Mongo
 from app.store.tasks import TaskStore
@@ -25,6 +26,8 @@ class Backend:
         endings: Tells when tasks become terminal.
         types: The registered types.
         retention: How long a finished task is kept, or None for ever.
+        callbacks: What follows from ends.
+        signs_callbacks: Whether there is a secret to sign callbacks with.
         worker_silence: A worker that was not seen for this long counts as gone.
     """
 
@@ -36,4 +39,6 @@ class Backend:
     endings: Endings
     types: TaskTypes
     retention: timedelta | None
+    callbacks: Callbacks
+    signs_callbacks: bool = False
     worker_silence: timedelta = timedelta(seconds=15)

@@ -34,7 +34,7 @@ async def cancel_task(backend: Backend, task_id: TaskId) -> Task:
         if await backend.tasks.cancel_waiting(task_id, now=now, expire_at=expire_at):
             task = await get_task(backend, task_id)
             await _tell(backend, task, was_running=False)
-            return task
+            return task if task.callback is None else await _follow(backend, task_id)
         if await backend.tasks.request_cancel(task_id, now=now):
             task = await get_task(backend, task_id)
             await _tell(backend, task, was_running=True)
@@ -61,6 +61,16 @@ async def _tell(backend: Backend, task: Task, *, was_running: bool) -> None:
         logger.warning("The cancel of task %s is kept but not signalled: %s", task.id, reason)
 
 
+async def _follow(backend: Backend, task_id: TaskId) -> Task:
+    """The task after its callback was handed over; where that takes long, reconcile will do it."""
+    try:
+        async with asyncio.timeout(SIGNAL_PATIENCE_S):
+            await backend.callbacks.follow(task_id)
+    except TimeoutError:
+        logger.warning("The callback of task %s has to wait", task_id)
+    return await get_task(backend, task_id)
+
+
 async def retry_task(backend: Backend, task_id: TaskId) -> Task:
     """Give a failed or cancelled task a new round of attempts; its history stays.
 
@@ -69,6 +79,8 @@ async def retry_task(backend: Backend, task_id: TaskId) -> Task:
         WrongState: it is neither failed nor cancelled.
         StoreUnavailable: MongoDB cannot serve.
     """
+    # The end that is about to be undone may not have been told yet.
+    await backend.callbacks.follow(task_id)
     if not await backend.tasks.retry(task_id, now=utc_now()):
         status = await backend.tasks.status(task_id)
         if status is None:

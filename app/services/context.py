@@ -11,6 +11,7 @@ from app.core import limits
 from app.core.clock import utc_now
 from app.core.ids import TaskId
 from app.core.text import storable
+from app.services.sign import WebhookSigner
 from app.store.documents import LogDocument, ProgressDocument
 
 
@@ -21,10 +22,12 @@ class HttpAccess:
     Attributes:
         session: For handlers' own calls, to anywhere; connections are pooled, cookies are not kept.
         guarded: For calls whose address a client chose; refuses what `HTTP_ALLOW_PRIVATE` does not allow.
+        signer: Signs callbacks; None where there is no secret.
     """
 
     session: aiohttp.ClientSession
     guarded: aiohttp.ClientSession
+    signer: WebhookSigner | None = None
 
 
 class Context:

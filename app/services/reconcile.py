@@ -9,6 +9,7 @@ from app.core.clock import utc_now
 from app.core.errors import StoreUnavailable
 from app.core.faults import FaultPoint, reach
 from app.queue.task_queue import Entry, RedisIdentity, TaskQueue
+from app.services.callbacks import Callbacks
 from app.store.duties import DutyStore
 from app.store.unfinished import Unfinished, UnfinishedStore
 
@@ -50,12 +51,17 @@ class Reconciler:
     restarted or replaced.
 
     Offering an id that is queued changes nothing, and one that is running is dropped by the next claim.
+
+    Besides, it sends the callbacks that whoever ended their tasks did not live to send.
     """
 
-    def __init__(self, unfinished: UnfinishedStore, duties: DutyStore, queue: TaskQueue, *, holder: str) -> None:
+    def __init__(
+        self, unfinished: UnfinishedStore, duties: DutyStore, queue: TaskQueue, callbacks: Callbacks, *, holder: str
+    ) -> None:
         self._unfinished = unfinished
         self._duties = duties
         self._queue = queue
+        self._callbacks = callbacks
         self._holder = holder
         self._last: datetime | None = None
         self._looked_later: datetime | None = None
@@ -82,6 +88,7 @@ class Reconciler:
             offered = await self._look(since=self._last, until=now)
         offered += await self._offer(self._unfinished.lapsed(before=now - LAPSE_MARGIN))
         self._last = now
+        await self._callbacks.catch_up()
         return Reconciled(full, offered)
 
     async def _take(self) -> bool:

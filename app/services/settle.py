@@ -15,6 +15,7 @@ from app.core.outcomes import ErrorCode, Failure
 from app.queue.scripts import Ending
 from app.queue.task_queue import TaskQueue
 from app.services.batch import Batcher
+from app.services.callbacks import Callbacks
 from app.store.settlements import Record, SettlementStore
 
 logger = logging.getLogger(__name__)
@@ -41,13 +42,15 @@ class Settler:
     Args:
         store: Where outcomes are kept.
         queue: Where leases end.
+        callbacks: What follows from ends.
         patience: How long to try when MongoDB is away: as long as the leases can last. After that the attempt is lost,
             and another worker makes it again.
     """
 
-    def __init__(self, store: SettlementStore, queue: TaskQueue, *, patience: timedelta) -> None:
+    def __init__(self, store: SettlementStore, queue: TaskQueue, callbacks: Callbacks, *, patience: timedelta) -> None:
         self._store = store
         self._queue = queue
+        self._callbacks = callbacks
         self._patience = patience
         self._records: Batcher[_Settling] = Batcher(self._write, limit=BATCH)
         self._endings: Batcher[Record] = Batcher(self._tell, limit=BATCH)
@@ -61,6 +64,9 @@ class Settler:
         settling = _Settling(record)
         await self._records.add(settling)
         await self._endings.add(settling.written)
+        settled = settling.written.settlement
+        if settled.attempt.followed_ends and settled.runs_again_at is None:
+            await self._callbacks.follow(settled.attempt.task_id)
 
     async def _write(self, batch: Sequence[_Settling]) -> None:
         await reach(FaultPoint.BEFORE_SETTLE)

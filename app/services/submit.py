@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from bson import ObjectId
 from bson import encode as to_bson
 from pydantic import ValidationError
 from pydantic_core import to_json
@@ -14,10 +13,10 @@ from app.core.clock import utc_now
 from app.core.errors import FieldError, Invalid
 from app.core.field_errors import field_errors
 from app.core.json_value import problem_with
-from app.core.states import SUBMIT
 from app.core.task_type import TaskType, TaskTypes
-from app.models import BackoffModel, Submission, Task
+from app.models import Submission, Task
 from app.services.backend import Backend
+from app.services.create import document_of
 from app.store.documents import TaskDocument
 
 
@@ -36,7 +35,9 @@ async def submit(backend: Backend, submissions: Sequence[Submission | Invalid]) 
     for submission in submissions:
         try:
             prepared.append(
-                submission if isinstance(submission, Invalid) else new_document(submission, backend.types, now)
+                submission
+                if isinstance(submission, Invalid)
+                else new_document(submission, backend.types, now, can_call_back=backend.signs_callbacks)
             )
         except Invalid as invalid:
             prepared.append(invalid)
@@ -46,11 +47,20 @@ async def submit(backend: Backend, submissions: Sequence[Submission | Invalid]) 
     return [item if isinstance(item, Invalid) else Task.from_document(item) for item in prepared]
 
 
-def new_document(submission: Submission, types: TaskTypes, now: datetime) -> TaskDocument:
+def new_document(
+    submission: Submission, types: TaskTypes, now: datetime, *, can_call_back: bool = True
+) -> TaskDocument:
     """The document of a new task.
 
+    Args:
+        submission: What the client asks for.
+        types: The registered types.
+        now: The moment.
+        can_call_back: Whether callbacks can be signed.
+
     Raises:
-        Invalid: the type is unknown, its model refuses the payload, or a moment is out of bounds.
+        Invalid: the type is unknown, its model refuses the payload, a moment is out of bounds, or it wants a callback
+            where none can be signed.
     """
     task_type = types.get(submission.type)
     errors = _type_errors(types, submission.type, submission.payload)
@@ -63,38 +73,11 @@ def new_document(submission: Submission, types: TaskTypes, now: datetime) -> Tas
         )
     if submission.start_before is not None and submission.start_before <= max(run_at, now):
         errors.append(FieldError("start_before", "must be later than run_at and now"))
+    if submission.callback is not None and not can_call_back:
+        errors.append(FieldError("callback", "this service sends no callbacks: CALLBACK_SECRETS is not set"))
     if errors or task_type is None:
         raise Invalid(errors)
-    timeout_s = submission.timeout or task_type.timeout.total_seconds()
-    return {
-        "_id": ObjectId(),
-        "type": submission.type,
-        "queue": submission.queue,
-        "priority": submission.priority,
-        "payload": submission.payload,
-        "tags": list(dict.fromkeys(submission.tags)),
-        "status": SUBMIT.target,
-        "run_at": max(run_at, now),
-        "created_at": now,
-        "updated_at": now,
-        "started_at": None,
-        "finished_at": None,
-        "max_attempts": submission.max_attempts or task_type.max_attempts,
-        "timeout_s": timeout_s,
-        "backoff": (submission.backoff or BackoffModel.from_backoff(task_type.backoff)).to_document(),
-        "attempt": 0,
-        "losses": 0,
-        "round": 1,
-        "lease": None,
-        "result": None,
-        "error": None,
-        "progress": None,
-        "log": [],
-        "history": [],
-        "cancel_requested_at": None,
-        "start_before": submission.start_before,
-        "expire_at": None,
-    }
+    return document_of(submission, task_type, now)
 
 
 def refuse(value: object, error: ValidationError, types: TaskTypes) -> Invalid:
@@ -115,8 +98,9 @@ def refuse(value: object, error: ValidationError, types: TaskTypes) -> Invalid:
 def _type_errors(types: TaskTypes, name: str, payload: dict[str, Any] | None) -> list[FieldError]:
     """What is wrong with a type and, unless it is None, its payload."""
     task_type = types.get(name)
-    if task_type is None:
-        return [FieldError("type", f"unknown type {name!r}; known are {', '.join(types)}")]
+    if task_type is None or task_type.internal:
+        known = ", ".join(each.name for each in types.values() if not each.internal)
+        return [FieldError("type", f"unknown type {name!r}; known are {known}")]
     return [] if payload is None else _payload_errors(task_type, payload)
 
 

@@ -224,7 +224,16 @@ def attempt_of(document: TaskDocument) -> Attempt:
         ),
         started_at=document["started_at"],
         cancel_requested=document["cancel_requested_at"] is not None,
+        followed_ends=_followed_ends(document),
     )
+
+
+def _followed_ends(document: TaskDocument) -> frozenset[str]:
+    callback = document.get("callback")
+    return _NO_ENDS if callback is None else frozenset(callback.get("events", TERMINAL))
+
+
+_NO_ENDS: frozenset[str] = frozenset()
 
 
 def _error(code: ErrorCode, message: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The shape of what is stored in `tasks`. Moments are aware UTC datetimes; durations are float seconds (`*_s`)."""
 
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from bson import ObjectId
 
@@ -59,6 +59,22 @@ class AttemptDocument(TypedDict):
     error: ErrorDocument | None
 
 
+class CallbackDocument(TypedDict, total=False):
+    """What follows from the end of a task: a call to `url`, or word to the task `of` for which this one calls.
+
+    There is `owed` until it was drawn, and then `done`. `state` and `task_id` are of the last end.
+    """
+
+    url: str
+    events: list[str]
+    state: str
+    task_id: ObjectId
+    of: ObjectId
+    round: int
+    owed: bool
+    done: bool
+
+
 class TaskDocument(TypedDict):
     """One task.
 
@@ -94,3 +110,4 @@ class TaskDocument(TypedDict):
     cancel_requested_at: datetime | None
     start_before: datetime | None
     expire_at: datetime | None
+    callback: NotRequired[CallbackDocument]

@@ -50,6 +50,13 @@ INDEXES: tuple[Index, ...] = (
         "what became due since reconcile looked last, whatever the queue",
         {},
     ),
+    Index(
+        "tasks",
+        "callback_owed",
+        (("callback.owed", ASCENDING), ("status", ASCENDING)),
+        "tasks that have ended and whose callback is still to be sent",
+        {"partialFilterExpression": {"callback.owed": True}},
+    ),
     Index("tasks", "expiry", (("expire_at", ASCENDING),), "removal of finished tasks", {"expireAfterSeconds": 0}),
     Index(
         "workers", "silence", (("seen_at", ASCENDING),), "removal of workers that went away", {"expireAfterSeconds": 60}

@@ -9,9 +9,11 @@ from pymongo import UpdateOne
 
 from app.core import limits
 from app.core.attempt import Settlement
+from app.core.callbacks import CallbackState
 from app.core.outcomes import AttemptOutcome, Cancelled, Completed, ErrorCode, Failed, Failure, Released, Rescheduled
 from app.core.states import COMPLETE, FAIL, RELEASE_FIRST, RELEASE_LATER, RESCHEDULE, STOP, Status
 from app.store.attempts import fence, reported
+from app.store.callbacks import SETTLED
 from app.store.documents import ErrorDocument, LogDocument, ProgressDocument
 from app.store.mongo import Mongo, store_errors
 
@@ -94,7 +96,12 @@ class SettlementStore:
             "expire_at": None if self._retention is None else now + self._retention,
             "result": result,
         }
-        return _update(record, status, outcome, failure, fields)
+        followed = record.settlement.attempt.followed_ends
+        if not followed or status in followed:
+            return _update(record, status, outcome, failure, fields)
+        # Here and now: nobody has to look at the end of this one again.
+        skipped = {**fields, "callback.state": CallbackState.SKIPPED}
+        return {**_update(record, status, outcome, failure, skipped), "$rename": SETTLED}
 
 
 def _again(

@@ -10,6 +10,7 @@ from pymongo.errors import BulkWriteError
 
 from app.core.ids import TaskId
 from app.core.states import CANCEL, RETRY, TERMINAL, WAITING, Status, Transition
+from app.store.callbacks import OWED_AGAIN
 from app.store.documents import TaskDocument
 from app.store.mongo import Cursor, Mongo
 
@@ -172,7 +173,7 @@ class TaskStore:
                 "attempt": 0,
                 "losses": 0,
             },
-            {"round": 1},
+            {"$inc": {"round": 1}, "$rename": OWED_AGAIN},
         )
 
     async def delete(self, task_id: TaskId) -> bool:
@@ -205,11 +206,9 @@ class TaskStore:
         return QueueCounts(ready, deferred, running, oldest["run_at"] if oldest else None)
 
     async def _move(
-        self, task_id: TaskId, where: dict[str, Any], fields: dict[str, Any], increments: dict[str, int] | None = None
+        self, task_id: TaskId, where: dict[str, Any], fields: dict[str, Any], rest: dict[str, Any] | None = None
     ) -> bool:
-        update: dict[str, Any] = {"$set": fields}
-        if increments:
-            update["$inc"] = increments
+        update: dict[str, Any] = {"$set": fields, **(rest or {})}
         async with self._mongo.answering():
             result = await self._tasks.update_one({"_id": ObjectId(task_id), **where}, update)
         return result.matched_count == 1

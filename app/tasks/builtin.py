@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.core import limits
 from app.services.context import Context
+from app.tasks import callback_deliver as _callback_deliver  # noqa: F401 - registers `callback.deliver`
 from app.tasks import http_request as _http_request  # noqa: F401 - registers `http.request`
 from app.tasks.registry import task
 

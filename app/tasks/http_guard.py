@@ -20,6 +20,7 @@ from aiohttp.resolver import DefaultResolver
 
 from app.core.addresses import AddressKind, classify_address
 from app.services.context import HttpAccess
+from app.services.sign import WebhookSigner
 
 CONNECT_TIMEOUT_S = 30.0  # one TCP connect and TLS handshake, so that a silent host is told from a slow answer
 DNS_CACHE_S = 30
@@ -108,7 +109,7 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
 
 @asynccontextmanager
 async def open_http_access(
-    *, allow_private: bool, resolver: AbstractResolver | None = None
+    *, allow_private: bool, resolver: AbstractResolver | None = None, signer: WebhookSigner | None = None
 ) -> AsyncIterator[HttpAccess]:
     """Open the sessions that the handlers of one worker share, and close them at the end.
 
@@ -118,12 +119,13 @@ async def open_http_access(
     Args:
         allow_private: Whether the guarded session may connect to loopback and private addresses (HTTP_ALLOW_PRIVATE).
         resolver: What the guarded session looks names up with, closed at the end; aiohttp's default unless given.
+        signer: Signs callbacks.
     """
     resolver = resolver or DefaultResolver()
     free = aiohttp.TCPConnector(limit=0, limit_per_host=0, ttl_dns_cache=DNS_CACHE_S)
     guarded = _guarded_connector(resolver, allow_private=allow_private)
     try:
         async with _session(free) as session, _session(guarded) as guarded_session:
-            yield HttpAccess(session=session, guarded=guarded_session)
+            yield HttpAccess(session=session, guarded=guarded_session, signer=signer)
     finally:
         await resolver.close()  # a connector closes only a resolver that it made itself

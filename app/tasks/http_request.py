@@ -14,31 +14,20 @@ body; others repeat the request. `Authorization` and `Cookie` are not sent on to
 import re
 from typing import Annotated, Literal, Self
 
-import aiohttp
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator, model_validator
-from yarl import URL
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from app.core import limits
-from app.core.clock import utc_now
-from app.core.outcomes import Fail, Retry
-from app.core.text import storable
+from app.core.http_url import sound_url
 from app.services.context import Context
-from app.tasks.http_guard import CONNECT_TIMEOUT_S, AddressRefused
-from app.tasks.http_reply import Reply, judge, read_answer
+from app.tasks.http_call import MAX_REDIRECTS, call
+from app.tasks.http_reply import Reply
 from app.tasks.registry import task
 
-MAX_URL = 2_048  # characters
 MAX_HEADERS = 64
 MAX_HEADER_VALUE = 8_000  # characters
-MAX_REDIRECTS = 5
-MAX_SHOWN_URL = 300  # characters of the URL in a reason
-MAX_SHOWN_ERROR = 200  # characters of a network error in a reason
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_SPACE_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
-_AFTER_AUTHORITY = re.compile(r"[/?#]")
-_HOST_LABEL = re.compile(r"[^.]{1,63}")
 _OWN_HEADERS = frozenset({"arqive-task-id", "arqive-attempt"})
 # What belongs to the connection or follows from the URL and the body: a client that set them could split or smuggle
 # requests, or reach a host that the URL does not name.
@@ -56,7 +45,7 @@ class HttpRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = Field("POST", description="The method.")
-    url: Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL)] = Field(
+    url: Annotated[str, Field(min_length=1, max_length=limits.MAX_URL), AfterValidator(sound_url)] = Field(
         description="Where to; http or https, without credentials (those go into `headers`)."
     )
     headers: dict[str, str] = Field(
@@ -78,22 +67,6 @@ class HttpRequest(BaseModel):
     follow_redirects: bool = Field(
         default=True, description=f"Whether to follow up to {MAX_REDIRECTS} redirects; otherwise a 3xx fails."
     )
-
-    @field_validator("url")
-    @classmethod
-    def _sound_url(cls, value: str) -> str:
-        """Parsed by the same library that will send it, so that both read the same host."""
-        if _SPACE_OR_CONTROL.search(value):
-            raise ValueError("must not contain spaces or control characters; percent-encode them")
-        url = URL(value)
-        if url.scheme not in {"http", "https"} or not url.raw_host:
-            raise ValueError("must be an absolute http or https URL")
-        if "@" in _AFTER_AUTHORITY.split(value.split("://", 1)[1], maxsplit=1)[0]:
-            raise ValueError("must not contain credentials; send an Authorization header")
-        host = url.raw_host.removesuffix(".")
-        if len(host) > 253 or not all(_HOST_LABEL.fullmatch(label) for label in host.split(".")):
-            raise ValueError("the host name has an empty or too long part")
-        return value
 
     @field_validator("headers")
     @classmethod
@@ -126,52 +99,14 @@ class HttpRequest(BaseModel):
 @task("http.request", max_attempts=5, timeout=60)
 async def http_request(ctx: Context, payload: HttpRequest) -> Reply:
     """Call a URL; 2xx completes, 408, 429, 5xx and network errors are tried again, other answers fail."""
-    request = f"{payload.method} {_shown(payload.url)}"
     headers = {**payload.headers, "Arqive-Task-Id": ctx.task_id, "Arqive-Attempt": str(ctx.attempt)}
-    try:
-        async with ctx.http.guarded.request(
-            payload.method,
-            URL(payload.url),
-            headers=headers,
-            json=payload.json_body,
-            data=payload.body,
-            allow_redirects=payload.follow_redirects,
-            max_redirects=MAX_REDIRECTS + 1,  # aiohttp 3.14 gives up on the redirect of this number, unfollowed
-            timeout=aiohttp.ClientTimeout(total=payload.timeout, sock_connect=CONNECT_TIMEOUT_S),
-        ) as response:
-            answer = await read_answer(response)
-    except TimeoutError as error:
-        raise Retry(None, f"{request} timed out{_while(error)}") from error
-    except aiohttp.TooManyRedirects as error:
-        raise Fail(f"{request} was redirected more than {MAX_REDIRECTS} times") from error
-    except aiohttp.ClientConnectorError as error:
-        if isinstance(error.__cause__, AddressRefused):
-            raise Fail(f"{request} is not allowed: {error.__cause__.strerror}") from error
-        raise Retry(None, f"{request} failed: {_describe(error)}") from error
-    except (ValueError, aiohttp.NonHttpUrlClientError) as error:
-        # A ValueError as aiohttp's InvalidURL or its refusal to add a redirect's credentials to a header of the
-        # request; a bad certificate is one as well, but a ClientConnectorError first.
-        raise Fail(f"{request} led to a URL that cannot be called: {type(error).__name__}") from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise Retry(None, f"{request} failed: {_describe(error)}") from error
-    return judge(answer, request=request, now=utc_now())
-
-
-def _shown(url: str) -> str:
-    """The URL for a reason: without the query, which may hold secrets."""
-    return storable(str(URL(url).with_query(None).with_fragment(None)), MAX_SHOWN_URL)
-
-
-def _while(error: TimeoutError) -> str:
-    return " while connecting" if isinstance(error, aiohttp.ConnectionTimeoutError) else ""
-
-
-def _describe(error: Exception) -> str:
-    """What went wrong, without the URL: aiohttp's own text of a ClientResponseError has it with the query."""
-    if isinstance(error, aiohttp.ClientResponseError):
-        text = error.message
-    elif isinstance(error, aiohttp.ClientConnectorError):
-        text = str(error.__cause__ or error)
-    else:
-        text = str(error)
-    return storable(" ".join(text.split()) or type(error).__name__, MAX_SHOWN_ERROR)
+    return await call(
+        ctx.http.guarded,
+        payload.method,
+        payload.url,
+        headers=headers,
+        json=payload.json_body,
+        data=payload.body,
+        allow_redirects=payload.follow_redirects,
+        timeout_s=payload.timeout,
+    )

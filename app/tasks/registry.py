@@ -42,6 +42,7 @@ class Registry(Mapping[str, TaskType]):
         max_attempts: int = 5,
         timeout: float = 60.0,
         backoff: Backoff | None = None,
+        internal: bool = False,
     ) -> Callable[[H], H]:
         """Register the decorated function as the handler of a type.
 
@@ -54,18 +55,12 @@ class Registry(Mapping[str, TaskType]):
             max_attempts: Default for tasks that do not say, 1 to 1,000.
             timeout: Default seconds that one attempt may take, up to a day.
             backoff: Default delay between attempts.
+            internal: For Arqive itself: clients neither see nor submit the type.
 
         Raises:
             TaskTypeError: the name is bad or taken, a default is out of bounds, or the function has the wrong shape.
         """
-        if not _NAME.fullmatch(name) or len(name) > limits.MAX_NAME:
-            raise TaskTypeError(
-                f"{name!r} is not a type name: letters, digits and _ . : - only, at most {limits.MAX_NAME}"
-            )
-        if not 1 <= max_attempts <= limits.MAX_ATTEMPTS:
-            raise TaskTypeError(f"{name}: max_attempts must be 1 to {limits.MAX_ATTEMPTS}, not {max_attempts}")
-        if not 0 < timeout <= limits.MAX_TIMEOUT.total_seconds():
-            raise TaskTypeError(f"{name}: timeout must be above 0 and at most a day in seconds, not {timeout}")
+        _check(name, max_attempts, timeout)
 
         def register(handler: H) -> H:
             if name in self._types and self._types[name].handler is not handler:
@@ -79,10 +74,20 @@ class Registry(Mapping[str, TaskType]):
                 max_attempts=max_attempts,
                 timeout=timedelta(seconds=timeout),
                 backoff=backoff or Backoff(),
+                internal=internal,
             )
             return handler
 
         return register
+
+
+def _check(name: str, max_attempts: int, timeout: float) -> None:
+    if not _NAME.fullmatch(name) or len(name) > limits.MAX_NAME:
+        raise TaskTypeError(f"{name!r} is not a type name: letters, digits and _ . : - only, at most {limits.MAX_NAME}")
+    if not 1 <= max_attempts <= limits.MAX_ATTEMPTS:
+        raise TaskTypeError(f"{name}: max_attempts must be 1 to {limits.MAX_ATTEMPTS}, not {max_attempts}")
+    if not 0 < timeout <= limits.MAX_TIMEOUT.total_seconds():
+        raise TaskTypeError(f"{name}: timeout must be above 0 and at most a day in seconds, not {timeout}")
 
 
 def _payload_adapter(name: str, handler: Handler) -> TypeAdapter[Any]:

@@ -4,17 +4,22 @@ import asyncio
 import signal
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from app.callback_models import CallbackRequest
 from app.core.faults import FaultPoint
+from app.core.ids import TaskId
 from app.models import BackoffModel, Submission, Task
 from app.queue import keys
 from app.services.backend import Backend
+from app.services.read import get_task
 from app.services.submit import submit
 from settings import Settings
+from tests.callback_receiver import SECRET, receiving
 from tests.faults import VARIABLE
 from tests.integration.conftest import ended, submit_one
 from tests.processes import started
@@ -34,11 +39,12 @@ IN_WORKER = [
     FaultPoint.AFTER_SETTLE,
     FaultPoint.AFTER_FINISH,
 ]
+IN_CALLBACK = [FaultPoint.BEFORE_CALLBACK, FaultPoint.AFTER_CALLBACK, FaultPoint.AFTER_HAND_OVER]
 IN_WEB = [FaultPoint.AFTER_INSERT, FaultPoint.AFTER_DISPATCH]
 
 
 def test_every_point_is_here() -> None:
-    assert {*IN_WORKER, *IN_WEB, FaultPoint.DURING_REBUILD} == set(FaultPoint)
+    assert {*IN_WORKER, *IN_CALLBACK, *IN_WEB, FaultPoint.DURING_REBUILD} == set(FaultPoint)
 
 
 async def _redis_is_empty(backend: Backend) -> bool:
@@ -99,6 +105,41 @@ def _assert_told(done: Task, point: FaultPoint) -> None:
     assert lost == done.losses <= 2
     if point not in {FaultPoint.AFTER_BEGIN, FaultPoint.BEFORE_SETTLE}:
         assert lost == 0, "nothing was under way, or all was recorded"
+
+
+@pytest.mark.parametrize("action", ["crash", "raise"])
+@pytest.mark.parametrize("point", IN_CALLBACK)
+async def test_a_worker_that_owes_a_callback_at(
+    backend: Backend, settings: Settings, tmp_path: Path, point: FaultPoint, action: str
+) -> None:
+    """The task has ended and its worker is gone: another sends the callback, and sends it once."""
+    changes = {
+        "lease_seconds": LEASE_S,
+        "task_modules": MODULES,
+        "callback_secrets": SECRET,
+        "http_allow_private": True,
+    }
+    async with receiving() as receiver:
+        callback = CallbackRequest(url=receiver.url)
+        with started("worker", settings, tmp_path, **changes, **{VARIABLE: f"{point}={action}"}) as victim:
+            await wait_until(lambda: victim.logged("serves"), 20)
+            task = await submit_one(replace(backend, signs_callbacks=True), "echo", callback=callback)
+            await wait_until(lambda: victim.logged("fault at"), 20, "the fault was not reached")
+            struck = time.monotonic()
+            if action == "crash":
+                assert await asyncio.to_thread(victim.wait) == -signal.SIGKILL
+            assert (await ended(backend, task)).status == "completed"
+            with started("worker", settings, tmp_path, **changes, **{VARIABLE: ""}):
+                await wait_until(lambda: receiver.messages, 40, "the callback did not come")
+                measured(f"{point}={action}: the callback came {time.monotonic() - struck:.1f} s after")
+
+                async def told() -> bool:
+                    current = await get_task(backend, TaskId(task.id))
+                    return current.callback is not None and current.callback.state == "delivered"
+
+                await wait_until(told, 20)
+                await wait_until(lambda: _redis_is_empty(backend), 20, "something is left in Redis")
+        assert len(receiver.messages) == 1
 
 
 @pytest.mark.parametrize("point", IN_WEB)

@@ -22,6 +22,7 @@ from app.queue.signals import Signals
 from app.queue.task_queue import TaskQueue
 from app.services.accept import Acceptor
 from app.services.backend import Backend
+from app.services.callbacks import Callbacks
 from app.services.read import wait_for_task
 from app.services.submit import submit
 from app.services.wait import Endings
@@ -63,6 +64,7 @@ async def backend(settings: Settings) -> AsyncIterator[Backend]:
         signals = Signals(client, {keys.ENDED_CHANNEL: endings.on_signal}, endings.wake_all)
         listening = asyncio.create_task(signals.run())
         tasks, queue = TaskStore(mongo), TaskQueue(client)
+        types = load_task_modules(settings.task_modules)
         yield Backend(
             mongo=mongo,
             tasks=tasks,
@@ -70,8 +72,10 @@ async def backend(settings: Settings) -> AsyncIterator[Backend]:
             queue=queue,
             acceptor=Acceptor(tasks, queue),
             endings=endings,
-            types=load_task_modules(settings.task_modules),
+            types=types,
             retention=timedelta(days=settings.retention_days),
+            callbacks=Callbacks(mongo, queue, types),
+            signs_callbacks=bool(settings.callback_secrets),
         )
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)

@@ -17,9 +17,10 @@ from app.core import addresses
 from app.core.ids import TaskId
 from app.services.context import HttpAccess
 from app.tasks import http_guard
+from app.tasks.http_call import MAX_REDIRECTS
 from app.tasks.http_guard import open_http_access
 from app.tasks.http_reply import MAX_BODY_BYTES, MAX_SNIPPET, Reply
-from app.tasks.http_request import MAX_REDIRECTS, HttpRequest, http_request
+from app.tasks.http_request import HttpRequest, http_request
 from tests.waiting import wait_until
 
 TASK_ID = TaskId("0123456789abcdef01234567")

@@ -173,7 +173,7 @@ async def test_a_shutdown_gives_tasks_back_uncounted(
 async def test_an_outcome_that_cannot_be_stored_fails_alone(backend: Backend) -> None:
     tasks = [await submit_one(backend, "echo", max_attempts=1) for _ in range(3)]
     attempts = await _claim_and_begin(backend, _attempts(backend, "worker", lease=timedelta(seconds=60)))
-    settler = Settler(SettlementStore(backend.mongo, retention=None), backend.queue, patience=LEASE)
+    settler = Settler(SettlementStore(backend.mongo, retention=None), backend.queue, backend.callbacks, patience=LEASE)
     results = {tasks[0].id: 1, tasks[1].id: {"no": object()}, tasks[2].id: 3}
     await asyncio.gather(*(settler.settle(_completed(each, results[each.task_id])) for each in attempts))
     first, second, third = [await get_task(backend, TaskId(task.id)) for task in tasks]
@@ -187,10 +187,10 @@ async def test_an_outcome_waits_for_mongodb_within_its_patience(backend: Backend
     [attempt] = await _claim_and_begin(backend, _attempts(backend, "worker", lease=timedelta(seconds=60)))
     async with open_mongo("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100", settings.mongo_database) as away:
         store = SettlementStore(away, retention=None)
-        settler = Settler(store, backend.queue, patience=timedelta(seconds=0.5))
+        settler = Settler(store, backend.queue, backend.callbacks, patience=timedelta(seconds=0.5))
         with pytest.raises(StoreUnavailable):
             await settler.settle(_completed(attempt, "nobody will know"))
-        settler = Settler(store, backend.queue, patience=timedelta(seconds=10))
+        settler = Settler(store, backend.queue, backend.callbacks, patience=timedelta(seconds=10))
         waiting = asyncio.create_task(settler.settle(_completed(attempt, "kept")))
         await wait_until(lambda: settler._records._flushing is not None)
         store._tasks = backend.mongo.collection("tasks")  # MongoDB is back

@@ -21,7 +21,9 @@ from tests.waiting import wait_until
 
 
 def _reconciler(backend: Backend, holder: str = "one") -> Reconciler:
-    return Reconciler(UnfinishedStore(backend.mongo), DutyStore(backend.mongo), backend.queue, holder=holder)
+    return Reconciler(
+        UnfinishedStore(backend.mongo), DutyStore(backend.mongo), backend.queue, backend.callbacks, holder=holder
+    )
 
 
 async def _queued(backend: Backend) -> set[str]:

@@ -3,6 +3,7 @@
 import pytest
 
 from settings import Settings, SettingsError, load_settings
+from tests.callback_receiver import NEXT_SECRET, SECRET
 
 BAD_VALUES = [
     ("MONGO_URL", "http://example.org"),
@@ -45,6 +46,9 @@ BAD_VALUES = [
     ("API_KEY_BURST", "0"),
     ("API_KEY_BURST", "1000001"),
     ("OPEN_ENDPOINTS", "tasks"),
+    ("CALLBACK_SECRETS", "c2VjcmV0LW9mLTI0LWJ5dGVzLi4uLi4u"),
+    ("CALLBACK_SECRETS", "whsec_dG9vIHNob3J0"),
+    ("CALLBACK_SECRETS", "whsec_not base64"),
     ("LOG_LEVEL", "LOUD"),
     ("LOG_FORMAT", "xml"),
 ]
@@ -144,6 +148,17 @@ def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch, variable: str)
     settings = load_settings()
     assert "s3cret" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
     assert "s3cret" in getattr(settings, variable.lower()).get_secret_value()
+
+
+def test_a_secret_that_signs_callbacks_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLBACK_SECRETS", "whsec_s3cret")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "s3cret" not in str(caught.value)
+    monkeypatch.setenv("CALLBACK_SECRETS", f"{SECRET}, {NEXT_SECRET}")
+    settings = load_settings()
+    assert [secret.get_secret_value() for secret in settings.callback_secrets] == [SECRET, NEXT_SECRET]
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
 
 
 def test_lists_are_split_at_commas_and_empty_parts_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

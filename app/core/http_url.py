@@ -1,0 +1,30 @@
+"""Which URLs tasks may call, by their form. Where a name leads is seen when it is called."""
+
+import re
+
+from yarl import URL
+
+_SPACE_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_AFTER_AUTHORITY = re.compile(r"[/?#]")
+_HOST_LABEL = re.compile(r"[^.]{1,63}")
+
+
+def sound_url(value: str) -> str:
+    """The URL as it is, when it can be called.
+
+    Parsed by the same library that will send it, so that both read the same host.
+
+    Raises:
+        ValueError: it is not absolute, not http or https, has credentials, or its host cannot be a name.
+    """
+    if _SPACE_OR_CONTROL.search(value):
+        raise ValueError("must not contain spaces or control characters; percent-encode them")
+    url = URL(value)
+    if url.scheme not in {"http", "https"} or not url.raw_host:
+        raise ValueError("must be an absolute http or https URL")
+    if "@" in _AFTER_AUTHORITY.split(value.split("://", 1)[1], maxsplit=1)[0]:
+        raise ValueError("must not contain credentials; send an Authorization header")
+    host = url.raw_host.removesuffix(".")
+    if len(host) > 253 or not all(_HOST_LABEL.fullmatch(label) for label in host.split(".")):
+        raise ValueError("the host name has an empty or too long part")
+    return value
