@@ -55,7 +55,7 @@ cli = typer.Typer(
 Processes = Annotated[
     int, typer.Option(metavar="N", min=1, max=_MAX_PROCESSES, help="Run N processes, for as many cores.")
 ]
-SharePort = Annotated[bool, typer.Option("--share-port", hidden=True)]
+SeatText = Annotated[str, typer.Option("--seat", metavar="DIRECTORY:NUMBER:COUNT", hidden=True)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,31 +121,34 @@ def _with_settings(run: "Callable[[Settings], int]") -> int:
 
 
 @cli.command(rich_help_panel=_SERVE)
-def web(processes: Processes = 1, share_port: SharePort = False) -> int:  # noqa: FBT002 - as above
+def web(processes: Processes = 1, seat: SeatText = "") -> int:
     """Serve the REST API."""
-    return _with_settings(partial(_run_role, "web", processes, share_port))
+    return _with_settings(partial(_run_role, "web", processes, seat))
 
 
 @cli.command(rich_help_panel=_SERVE)
-def worker(processes: Processes = 1, share_port: SharePort = False) -> int:  # noqa: FBT002 - as above
+def worker(processes: Processes = 1, seat: SeatText = "") -> int:
     """Run tasks."""
-    return _with_settings(partial(_run_role, "worker", processes, share_port))
+    return _with_settings(partial(_run_role, "worker", processes, seat))
 
 
-def _run_role(role: str, processes: int, share_port: bool, settings: "Settings") -> int:  # noqa: FBT001 - as above
+def _run_role(role: str, processes: int, seat: str, settings: "Settings") -> int:
     if processes > 1:
         if role == "web" and settings.port == 0:
             return _refuse("PORT: 0 takes a free port, which several processes cannot share", BAD_USAGE)
         from app.embedded import fleet  # noqa: PLC0415 - see above
 
         return fleet.run(role, processes, settings)
+    from app.telemetry.exposition import Seat  # noqa: PLC0415 - see above
+
+    place = Seat.parse(seat) if seat else None
     if role == "web":
         from app import web as room  # noqa: PLC0415 - see above
 
-        return room.run(settings, share_port=share_port)
+        return room.run(settings, place)
     from app import worker as other_room  # noqa: PLC0415 - see above
 
-    return other_room.run(settings, share_port=share_port)
+    return other_room.run(settings, place)
 
 
 @cli.command(rich_help_panel=_SERVE)

@@ -29,6 +29,7 @@ from app.services import reconcile
 from app.services.accept import Acceptor
 from app.services.backend import Backend
 from app.services.callbacks import Callbacks
+from app.services.measure_lag import measure_lag
 from app.services.reconcile import Reconciler
 from app.services.supervise import repeat, until_done
 from app.services.wait import Endings
@@ -39,7 +40,10 @@ from app.store.tasks import TaskStore
 from app.store.unfinished import UnfinishedStore
 from app.store.workers import WorkerStore
 from app.tasks.registry import load_task_modules
+from app.telemetry.catalogue import Role
+from app.telemetry.exposition import Exposition, Seat
 from app.telemetry.logging import configure_logging
+from app.telemetry.metrics import Metrics
 from settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -51,12 +55,12 @@ SIGNALS_PAUSE_S = 1.0
 """Before listening again after something that nobody foresaw."""
 
 
-def run(settings: Settings, *, share_port: bool = False) -> int:
+def run(settings: Settings, seat: Seat | None = None) -> int:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         settings: Where to listen, and everything else.
-        share_port: Whether other processes of this role listen on the same port.
+        seat: The place among processes that listen on the same port; None when this one is alone.
 
     Returns:
         The exit code: 0 after a clean end, 1 when the address cannot be listened on.
@@ -68,15 +72,15 @@ def run(settings: Settings, *, share_port: bool = False) -> int:
     configure_logging(settings.log_level, settings.log_format)
     types = load_task_modules(settings.task_modules)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(settings, types, share_port=share_port))
+        return runner.run(serve(settings, types, seat))
 
 
-async def serve(settings: Settings, types: TaskTypes, *, share_port: bool = False) -> int:
+async def serve(settings: Settings, types: TaskTypes, seat: Seat | None = None) -> int:
     """Serve in this loop until SIGTERM or SIGINT; the exit code."""
     stop = _stop_on_signal()
     access = access_of(settings)
     application = build_app(
-        partial(open_backend, settings, types),
+        partial(open_backend, settings, types, seat),
         max_body_bytes=settings.max_body_bytes,
         version=_version(),
         access=access,
@@ -84,7 +88,7 @@ async def serve(settings: Settings, types: TaskTypes, *, share_port: bool = Fals
     runner = web.AppRunner(application, shutdown_timeout=settings.shutdown_grace_seconds, **SERVER_OPTIONS)
     await runner.setup()
     try:
-        await web.TCPSite(runner, settings.host, settings.port, reuse_port=share_port or None).start()
+        await web.TCPSite(runner, settings.host, settings.port, reuse_port=seat is not None or None).start()
     except OSError as error:
         print(f"arqive: {_refusal(error, settings)}", file=sys.stderr)  # noqa: T201 - for whoever starts it
         await runner.cleanup()
@@ -115,16 +119,21 @@ def access_of(settings: Settings) -> Access:
 
 
 @asynccontextmanager
-async def open_backend(settings: Settings, types: TaskTypes) -> AsyncIterator[Backend]:
+async def open_backend(settings: Settings, types: TaskTypes, seat: Seat | None = None) -> AsyncIterator[Backend]:
     """Connect to MongoDB and Redis, neither of which needs to be there yet, and keep the background tasks going."""
+    metrics = Metrics(Role.WEB)
+    exposition = Exposition(metrics, seat)
     async with (
+        exposition.open(),
         open_mongo(settings.mongo_url.get_secret_value(), settings.mongo_database) as mongo,
         open_redis(settings.redis_url.get_secret_value()) as redis,
     ):
         tasks, queue, endings = TaskStore(mongo), TaskQueue(redis), Endings()
         callbacks = Callbacks(mongo, queue, types)
         holder = f"web-{new_worker_id()}"
-        reconciler = Reconciler(UnfinishedStore(mongo), DutyStore(mongo), queue, callbacks, holder=holder)
+        reconciler = Reconciler(
+            UnfinishedStore(mongo), DutyStore(mongo), queue, callbacks, holder=holder, metrics=metrics
+        )
         signals = Signals(redis, {keys.ENDED_CHANNEL: endings.on_signal}, endings.wake_all)
         create = partial(create_indexes, mongo)
         # SecantusDB 0.7 locks up when a write makes a collection while another process makes indexes on it.
@@ -133,6 +142,7 @@ async def open_backend(settings: Settings, types: TaskTypes) -> AsyncIterator[Ba
             prepared,
             asyncio.create_task(repeat("listening for signals", signals.run, every_s=SIGNALS_PAUSE_S)),
             asyncio.create_task(repeat("reconcile", reconciler.run_once, every_s=reconcile.INTERVAL_S, after=prepared)),
+            asyncio.create_task(measure_lag(metrics)),
         ]
         for task in background:
             task.add_done_callback(_tell_failure)
@@ -142,12 +152,14 @@ async def open_backend(settings: Settings, types: TaskTypes) -> AsyncIterator[Ba
                 tasks=tasks,
                 workers=WorkerStore(mongo),
                 queue=queue,
-                acceptor=Acceptor(tasks, queue),
+                acceptor=Acceptor(tasks, queue, metrics),
                 endings=endings,
                 types=types,
                 retention=timedelta(days=settings.retention_days) if settings.retention_days else None,
                 callbacks=callbacks,
                 signs_callbacks=bool(settings.callback_secrets),
+                metrics=metrics,
+                exposition=exposition,
             )
         finally:
             for task in background:

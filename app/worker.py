@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -30,11 +29,13 @@ from app.services.callbacks import Callbacks
 from app.services.context import HttpAccess
 from app.services.execute import Executions, Interruption
 from app.services.keep_leases import LeaseKeeper, in_thread
+from app.services.measure_lag import measure_lag
 from app.services.reconcile import Reconciler
 from app.services.report import Reporter
 from app.services.run import TaskRunner
 from app.services.settle import Settler
 from app.services.sign import WebhookSigner
+from app.services.stop import StopSignals
 from app.services.supervise import repeat, until_done
 from app.store.attempts import AttemptStore
 from app.store.duties import DutyStore
@@ -46,7 +47,10 @@ from app.store.unfinished import UnfinishedStore
 from app.store.workers import WorkerDocument, WorkerStore
 from app.tasks.http_guard import open_http_access
 from app.tasks.registry import load_task_modules
+from app.telemetry.catalogue import Role
+from app.telemetry.exposition import Exposition, Seat
 from app.telemetry.logging import configure_logging
+from app.telemetry.metrics import Metrics
 from settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -69,16 +73,17 @@ class WorkerParts:
     reporter: Reporter
     reconciler: Reconciler
     queue: TaskQueue
+    metrics: Metrics
     workers: WorkerStore
     document: WorkerDocument
 
 
-def run(settings: Settings, *, share_port: bool = False) -> int:
+def run(settings: Settings, seat: Seat | None = None) -> int:
     """Run a worker until SIGTERM or SIGINT; the exit code.
 
     Args:
         settings: What to serve, and everything else.
-        share_port: Whether other workers on this machine have the same HEALTH_PORT.
+        seat: The place among workers that have the same HEALTH_PORT; None when this one is alone.
 
     Raises:
         TaskModuleError: a module of TASK_MODULES cannot be imported.
@@ -87,7 +92,7 @@ def run(settings: Settings, *, share_port: bool = False) -> int:
     configure_logging(settings.log_level, settings.log_format)
     types = load_task_modules(settings.task_modules)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, types, share_port=share_port))
+        runner.run(serve(settings, types, seat))
     threads = [thread for thread in threading.enumerate() if thread.name.startswith(HANDLER_THREADS)]
     for thread in threads:
         thread.join(IDLE_THREAD_S)  # one that runs nothing ends at once
@@ -100,10 +105,10 @@ def run(settings: Settings, *, share_port: bool = False) -> int:
     return 0
 
 
-async def serve(settings: Settings, types: TaskTypes, *, share_port: bool = False) -> None:
+async def serve(settings: Settings, types: TaskTypes, seat: Seat | None = None) -> None:
     """Run a worker in this loop until SIGTERM or SIGINT."""
     stop = StopSignals()
-    async with open_worker(settings, types, share_port=share_port) as parts:
+    async with open_worker(settings, types, seat) as parts:
         logger.info("Worker %s serves %s with %d slots", parts.id, ", ".join(settings.queues), settings.concurrency)
         claiming = asyncio.create_task(parts.loop.main())
         await asyncio.wait({claiming, asyncio.create_task(stop.first.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -114,7 +119,7 @@ async def serve(settings: Settings, types: TaskTypes, *, share_port: bool = Fals
         logger.info("Stopped")
 
 
-async def _drain(parts: WorkerParts, stop: "StopSignals", grace_s: float) -> None:
+async def _drain(parts: WorkerParts, stop: StopSignals, grace_s: float) -> None:
     """Let what runs finish within the grace, or until a second signal; then release the rest."""
     waiting = {
         asyncio.create_task(parts.loop.drain(grace_s)),
@@ -129,22 +134,8 @@ async def _drain(parts: WorkerParts, stop: "StopSignals", grace_s: float) -> Non
         await parts.loop.drain(grace_s=30.0)
 
 
-class StopSignals:
-    """SIGTERM and SIGINT as events: the first asks to finish, the second to stop at once."""
-
-    def __init__(self) -> None:
-        self.first = asyncio.Event()
-        self.second = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, self._on_signal)
-
-    def _on_signal(self) -> None:
-        (self.second if self.first.is_set() else self.first).set()
-
-
 @asynccontextmanager
-async def open_worker(settings: Settings, types: TaskTypes, *, share_port: bool = False) -> AsyncIterator[WorkerParts]:
+async def open_worker(settings: Settings, types: TaskTypes, seat: Seat | None = None) -> AsyncIterator[WorkerParts]:
     """Build a worker with its connections and background loops; all is closed again at the end."""
     async with AsyncExitStack() as stack:
         mongo = await stack.enter_async_context(
@@ -157,21 +148,31 @@ async def open_worker(settings: Settings, types: TaskTypes, *, share_port: bool 
         )
         executor = ThreadPoolExecutor(settings.concurrency, thread_name_prefix=HANDLER_THREADS)
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
-        parts = _build(settings, types, mongo, TaskQueue(redis), http, executor)
-        await stack.enter_async_context(_leases(settings, parts.runner.executions))
+        metrics = Metrics(Role.WORKER)
+        parts = _build(settings, types, mongo, TaskQueue(redis), http, executor, metrics)
+        metrics.watch_slots(settings.concurrency, lambda: parts.loop.running)
+        exposition = Exposition(metrics, seat)
+        await stack.enter_async_context(exposition.open())
+        await stack.enter_async_context(_leases(settings, parts.runner.executions, metrics))
         await stack.enter_async_context(_background(parts, mongo))
 
         async def readiness() -> list[str]:
             return await _problems(parts, mongo)
 
         await stack.enter_async_context(
-            serve_probes(settings.host, settings.health_port, readiness, share_port=share_port)
+            serve_probes(settings.host, settings.health_port, readiness, exposition.text, share_port=seat is not None)
         )
         yield parts
 
 
 def _build(
-    settings: Settings, types: TaskTypes, mongo: Mongo, queue: TaskQueue, http: HttpAccess, executor: Executor
+    settings: Settings,
+    types: TaskTypes,
+    mongo: Mongo,
+    queue: TaskQueue,
+    http: HttpAccess,
+    executor: Executor,
+    metrics: Metrics,
 ) -> WorkerParts:
     worker_id = new_worker_id()
     lease = timedelta(seconds=settings.lease_seconds)
@@ -188,20 +189,24 @@ def _build(
     runner = TaskRunner(
         attempts=attempts,
         queue=queue,
-        settler=Settler(SettlementStore(mongo, retention=retention), queue, callbacks, patience=lease),
+        settler=Settler(SettlementStore(mongo, retention=retention), queue, callbacks, patience=lease, metrics=metrics),
         types=types,
         http=http,
         executor=executor,
         max_result_bytes=settings.max_result_bytes,
         patience=lease,
+        metrics=metrics,
     )
     return WorkerParts(
         id=worker_id,
         loop=LeasedWorker(queue, runner, names=settings.queues, concurrency=settings.concurrency, lease=lease),
         runner=runner,
         reporter=Reporter(attempts, runner.executions),
-        reconciler=Reconciler(UnfinishedStore(mongo), DutyStore(mongo), queue, callbacks, holder=worker_id),
+        reconciler=Reconciler(
+            UnfinishedStore(mongo), DutyStore(mongo), queue, callbacks, holder=worker_id, metrics=metrics
+        ),
         queue=queue,
+        metrics=metrics,
         workers=WorkerStore(mongo),
         document={
             "_id": worker_id,
@@ -215,7 +220,7 @@ def _build(
     )
 
 
-def _leases(settings: Settings, executions: Executions) -> AbstractAsyncContextManager[None]:
+def _leases(settings: Settings, executions: Executions, metrics: Metrics) -> AbstractAsyncContextManager[None]:
     """Keep the leases of what runs, in a thread with connections of its own."""
     loop = asyncio.get_running_loop()
     lease = timedelta(seconds=settings.lease_seconds)
@@ -230,7 +235,8 @@ def _leases(settings: Settings, executions: Executions) -> AbstractAsyncContextM
             open_mongo_for_thread(mongo_url, settings.mongo_database, timeout=patience) as database,
             open_lease_queue(redis_url, timeout=patience) as queue,
         ):
-            LeaseKeeper(LeaseStore(database, lease=lease), queue, executions, interrupt, lease=lease).run(stop)
+            store = LeaseStore(database, lease=lease)
+            LeaseKeeper(store, queue, executions, interrupt, lease=lease, metrics=metrics).run(stop)
 
     return in_thread(keep)
 
@@ -274,6 +280,7 @@ async def _background(parts: WorkerParts, mongo: Mongo) -> AsyncIterator[None]:
         asyncio.create_task(
             repeat("reconcile", parts.reconciler.run_once, every_s=reconcile.INTERVAL_S, after=prepared)
         ),
+        asyncio.create_task(measure_lag(parts.metrics)),
     ]
     try:
         yield

@@ -106,4 +106,6 @@ def _attempt(claim: Claim, task_id: TaskId, worker: WorkerId, now: datetime) -> 
         backoff=BACKOFF,
         started_at=now,
         cancel_requested=False,
+        run_at=now,
+        created_at=now,
     )

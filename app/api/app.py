@@ -17,6 +17,7 @@ from app.api.headers import add_headers
 from app.api.keys import BACKEND, OPENAPI, RESTRICTED
 from app.api.openapi import build_document
 from app.api.problems import answer_problems
+from app.api.watch import watch_requests
 from app.services.backend import Backend
 
 SERVER_OPTIONS: Mapping[str, Any] = MappingProxyType(
@@ -43,7 +44,7 @@ def build_app(
         access: Who may do what; without it everybody may do everything.
     """
     access = access or Access()
-    application = web.Application(middlewares=[answer_problems], client_max_size=max_body_bytes)
+    application = web.Application(middlewares=[watch_requests, answer_problems], client_max_size=max_body_bytes)
     application[RESTRICTED] = access.restricted
     application[OPENAPI] = to_json(build_document(ENDPOINTS, version=version, access=access))
     guard = Guard(access)

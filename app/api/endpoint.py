@@ -56,11 +56,13 @@ class Answer:
         description: For the document.
         body: The type of the body, or None without one.
         headers: Their names and descriptions.
+        media_type: Of the body.
     """
 
     description: str
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = JSON
 
 
 @dataclass(frozen=True, slots=True)

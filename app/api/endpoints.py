@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from app.api import docs, health, stats, submissions, tasks, types
+from app.api import docs, health, metrics, stats, submissions, tasks, types
 from app.api.endpoint import Answer, Endpoint, Opening, Permission
 from app.core.errors import StoreUnavailable, TaskNotFound, WrongState
 from app.models import Task
@@ -64,6 +64,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "GET", "/stats", stats.get_stats, "Count tasks, queues and workers", "service", _READ,
         {_OK: Answer("The counts.", Stats)},
         (StoreUnavailable,),
+    ),
+    Endpoint(
+        "GET", "/metrics", metrics.get_metrics, "Metrics for Prometheus", "service", _READ,
+        {_OK: Answer("Prometheus' text format.", str, media_type="text/plain")},
+        opening=Opening.METRICS,
     ),
     Endpoint(
         "GET", "/health", health.get_health, "How well the service works", "service", _READ,

@@ -199,7 +199,7 @@ def _answer(answer: Answer, schemas: dict[Any, JsonSchemaValue]) -> dict[str, An
     }
     response: dict[str, Any] = {"description": answer.description, "headers": {**_REQUEST_ID_REF, **headers}}
     if answer.body is not None:
-        response["content"] = {JSON: {"schema": schemas[(answer.body,)]}}
+        response["content"] = {answer.media_type: {"schema": schemas[(answer.body,)]}}
     return response
 
 

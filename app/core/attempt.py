@@ -45,6 +45,9 @@ class Attempt:
         started_at: When it was begun.
         cancel_requested: Whether a client had asked for a cancel when it was begun.
         followed_ends: The terminal statuses that have a consequence: a callback, or word of one.
+        run_at: When it was due.
+        created_at: When the task was accepted.
+        taken_over: Whether the attempt before it was lost with its worker, and this one has taken its lease.
     """
 
     task_id: TaskId
@@ -62,7 +65,10 @@ class Attempt:
     backoff: Backoff
     started_at: datetime
     cancel_requested: bool
+    run_at: datetime
+    created_at: datetime
     followed_ends: frozenset[str] = frozenset()
+    taken_over: bool = False
 
     def outcome_of_failure(
         self, failure: Failure, *, now: datetime, delay: timedelta | None = None, permanent: bool = False

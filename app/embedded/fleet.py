@@ -4,9 +4,12 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from app.embedded.process import ChildProcess
+from app.telemetry.exposition import Seat
 from app.telemetry.logging import configure_logging
 from settings import Settings
 
@@ -27,7 +30,8 @@ def run(role: str, count: int, settings: Settings) -> int:
     """Run `count` processes of a role until SIGTERM or SIGINT; the exit code.
 
     A process that dies is started again, after a pause that grows when it keeps dying. They share one port: the kernel
-    deals out connections among those that listen.
+    deals out connections among those that listen. They tell each other their metrics over sockets in a directory of
+    their own, so that whichever is scraped answers for all.
 
     Args:
         role: `web` or `worker`.
@@ -35,8 +39,25 @@ def run(role: str, count: int, settings: Settings) -> int:
         settings: Its grace is how long they may take to stop.
     """
     configure_logging(settings.log_level, settings.log_format)
-    command = (sys.executable, "-m", "app", role, "--share-port")
-    return asyncio.run(Fleet(role, command, count, grace_s=settings.shutdown_grace_seconds).run())
+    with _directory() as directory:
+
+        def command(number: int) -> Sequence[str]:
+            return sys.executable, "-m", "app", role, "--seat", str(Seat(directory, number, count))
+
+        return asyncio.run(Fleet(role, command, count, grace_s=settings.shutdown_grace_seconds).run())
+
+
+@contextmanager
+def _directory() -> Iterator[str]:
+    """A directory that only this user can enter; empty where no file can be made."""
+    try:
+        directory = tempfile.TemporaryDirectory(prefix="arqive-", ignore_cleanup_errors=True)
+    except OSError as error:
+        logger.warning("The processes cannot tell each other their metrics, a scrape sees one of them: %s", error)
+        yield ""
+        return
+    with directory as path:
+        yield path
 
 
 class Fleet:
@@ -44,14 +65,20 @@ class Fleet:
 
     Args:
         name: What people are told they are.
-        command: What each runs.
+        command: What the process of a number runs.
         count: How many.
         grace_s: Seconds that they get to stop.
         env: Their environment; None is this process's own.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], count: int, *, grace_s: float, env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Callable[[int], Sequence[str]],
+        count: int,
+        *,
+        grace_s: float,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self._name = name
         self._command = command
@@ -82,7 +109,7 @@ class Fleet:
         clock = asyncio.get_running_loop().time
         while not self._stopping.is_set():
             started_at = clock()
-            child = ChildProcess(f"{self._name} {number}", self._command, env=self._env)
+            child = ChildProcess(f"{self._name} {number}", self._command(number), env=self._env)
             self._children[number] = child
             code = await self._until_it_ends(child)
             if self._stopping.is_set():

@@ -11,6 +11,8 @@ from app.queue.task_queue import Entry, TaskQueue
 from app.services.batch import Batcher
 from app.store.documents import TaskDocument
 from app.store.tasks import TaskStore
+from app.telemetry.catalogue import Operation, Role
+from app.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +32,13 @@ class Acceptor:
     Args:
         tasks: Where they are kept.
         queue: Where workers look for them.
+        metrics: Counts them.
     """
 
-    def __init__(self, tasks: TaskStore, queue: TaskQueue) -> None:
+    def __init__(self, tasks: TaskStore, queue: TaskQueue, metrics: Metrics | None = None) -> None:
         self._tasks = tasks
         self._queue = queue
+        self._metrics = metrics or Metrics(Role.WEB)
         self._inserts: Batcher[Sequence[TaskDocument]] = Batcher(self._insert, limit=BATCH)
         self._dispatches: Batcher[Sequence[TaskDocument]] = Batcher(self._dispatch, limit=BATCH)
         self._try_again_at = 0.0
@@ -47,6 +51,8 @@ class Acceptor:
             StoreRefused: one of them cannot be stored.
         """
         await self._inserts.add(documents)
+        for document in documents:
+            self._metrics.accepted(document["type"], document["queue"])
         await reach(FaultPoint.AFTER_INSERT)
         await self.dispatch(documents)
         await reach(FaultPoint.AFTER_DISPATCH)
@@ -57,8 +63,10 @@ class Acceptor:
         await self._dispatches.add(documents, patience_s=DISPATCH_PATIENCE_S)
 
     async def _insert(self, requests: Sequence[Sequence[TaskDocument]]) -> list[Exception | None]:
+        documents = [document for request in requests for document in request]
+        self._metrics.batch(Operation.INSERT, len(documents))
         try:
-            await self._tasks.insert([document for request in requests for document in request])
+            await self._tasks.insert(documents)
         except StoreRefused:
             return [await self._insert_alone(request) for request in requests]
         return [None] * len(requests)
@@ -76,6 +84,7 @@ class Acceptor:
         if clock() < self._try_again_at:
             return
         entries = [entry_of(document) for request in requests for document in request]
+        self._metrics.batch(Operation.DISPATCH, len(entries))
         try:
             async with asyncio.timeout(DISPATCH_PATIENCE_S):
                 await self._queue.dispatch(entries)

@@ -11,6 +11,8 @@ from app.services.wait import Endings
 from app.store.mongo import Mongo
 from app.store.tasks import TaskStore
 from app.store.workers import WorkerStore
+from app.telemetry.exposition import Exposition
+from app.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Backend:
         retention: How long a finished task is kept, or None for ever.
         callbacks: What follows from ends.
         signs_callbacks: Whether there is a secret to sign callbacks with.
+        metrics: Counts what this process does.
+        exposition: Tells it.
         worker_silence: A worker that was not seen for this long counts as gone.
     """
 
@@ -40,5 +44,7 @@ class Backend:
     types: TaskTypes
     retention: timedelta | None
     callbacks: Callbacks
+    metrics: Metrics
+    exposition: Exposition
     signs_callbacks: bool = False
     worker_silence: timedelta = timedelta(seconds=15)

@@ -33,6 +33,7 @@ async def cancel_task(backend: Backend, task_id: TaskId) -> Task:
         expire_at = None if backend.retention is None else now + backend.retention
         if await backend.tasks.cancel_waiting(task_id, now=now, expire_at=expire_at):
             task = await get_task(backend, task_id)
+            backend.metrics.ended_unrun(task.type, task.queue, task.status)
             await _tell(backend, task, was_running=False)
             return task if task.callback is None else await _follow(backend, task_id)
         if await backend.tasks.request_cancel(task_id, now=now):

@@ -14,6 +14,7 @@ from app.queue.leases import LeaseQueue
 from app.services.execute import STOP_PATIENCE_S, Executions, Interruption
 from app.services.supervise import repeat_in_thread
 from app.store.leases import LeaseStore
+from app.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +31,25 @@ class LeaseKeeper:
         executions: What runs.
         interrupt: How to stop a handler whose lease is lost or whose task is to be cancelled.
         lease: How long a lease lasts from each renewal.
+        metrics: Counts renewals.
     """
 
     def __init__(
-        self, store: LeaseStore, queue: LeaseQueue, executions: Executions, interrupt: Interrupt, *, lease: timedelta
+        self,
+        store: LeaseStore,
+        queue: LeaseQueue,
+        executions: Executions,
+        interrupt: Interrupt,
+        *,
+        lease: timedelta,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._queue = queue
         self._executions = executions
         self._interrupt = interrupt
         self._lease = lease
+        self._metrics = metrics
 
     def renew(self) -> None:
         """Renew every lease once. What is far past its timeout keeps no lease: it hangs, and so may its whole loop.
@@ -57,6 +67,7 @@ class LeaseKeeper:
         except QueueUnavailable as error:
             logger.warning("Cannot renew %d leases in Redis: %s", len(held), error)
         renewal = self._store.renew({attempt.task_id: attempt.token for attempt in held}, now=now)
+        self._metrics.leases(renewed=len(held) - len(renewal.lost), lost=len(renewal.lost))
         for attempt in held:
             if attempt.task_id in renewal.lost:
                 self._interrupt(attempt, Interruption.LEASE_LOST)

@@ -12,6 +12,8 @@ from app.queue.task_queue import Entry, RedisIdentity, TaskQueue
 from app.services.callbacks import Callbacks
 from app.store.duties import DutyStore
 from app.store.unfinished import Unfinished, UnfinishedStore
+from app.telemetry.catalogue import Role
+from app.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -56,13 +58,21 @@ class Reconciler:
     """
 
     def __init__(
-        self, unfinished: UnfinishedStore, duties: DutyStore, queue: TaskQueue, callbacks: Callbacks, *, holder: str
+        self,
+        unfinished: UnfinishedStore,
+        duties: DutyStore,
+        queue: TaskQueue,
+        callbacks: Callbacks,
+        *,
+        holder: str,
+        metrics: Metrics | None = None,
     ) -> None:
         self._unfinished = unfinished
         self._duties = duties
         self._queue = queue
         self._callbacks = callbacks
         self._holder = holder
+        self._metrics = metrics or Metrics(Role.WEB)
         self._last: datetime | None = None
         self._looked_later: datetime | None = None
         self._passes = 0
@@ -88,6 +98,7 @@ class Reconciler:
             offered = await self._look(since=self._last, until=now)
         offered += await self._offer(self._unfinished.lapsed(before=now - LAPSE_MARGIN))
         self._last = now
+        self._metrics.reconciled(full=full, offered=offered)
         await self._callbacks.catch_up()
         return Reconciled(full, offered)
 

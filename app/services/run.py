@@ -16,8 +16,11 @@ from app.queue.task_queue import TaskQueue
 from app.services.context import Context, HttpAccess
 from app.services.execute import Execution, Executions, Interruption
 from app.services.settle import Settler
-from app.store.attempts import AttemptStore, Begun
+from app.store.attempts import AttemptStore
+from app.store.begun import Begun
 from app.store.settlements import Record
+from app.telemetry.catalogue import Operation
+from app.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +39,10 @@ class TaskRunner:
         executor: Runs the handlers that are not coroutines.
         max_result_bytes: The largest result that is kept.
         patience: How long to try to begin what was claimed when MongoDB is away.
+        metrics: Counts attempts.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a worker, each by its name
         self,
         *,
         attempts: AttemptStore,
@@ -49,6 +53,7 @@ class TaskRunner:
         executor: Executor,
         max_result_bytes: int,
         patience: timedelta,
+        metrics: Metrics,
     ) -> None:
         self.executions = Executions()
         self._attempts = attempts
@@ -59,6 +64,7 @@ class TaskRunner:
         self._executor = executor
         self._max_result_bytes = max_result_bytes
         self._patience = patience
+        self._metrics = metrics
         self._shutting_down = False
 
     async def begin(self, claim: Claim) -> list[Attempt]:
@@ -67,6 +73,7 @@ class TaskRunner:
         begun = await self._begin(claim)
         if begun is None:
             return []
+        self._count(claim, begun)
         endings = [
             Ending(entry.task_id, claim.token, entry.priority, to_ms(entry.again_at)) for entry in begun.waiting
         ] + [Ending(task_id, claim.token) for task_id in begun.gone]
@@ -76,6 +83,14 @@ class TaskRunner:
             except QueueUnavailable as error:
                 logger.warning("Could not give back %d ids, their leases will lapse: %s", len(endings), error)
         return begun.attempts
+
+    def _count(self, claim: Claim, begun: Begun) -> None:
+        self._metrics.batch(Operation.CLAIM, len(claim.task_ids))
+        self._metrics.batch(Operation.BEGIN, len(begun.attempts))
+        for attempt in begun.attempts:
+            self._metrics.begun(attempt)
+        for ended in begun.ended:
+            self._metrics.ended_unrun(ended.type, claim.queue, ended.outcome, lost_attempt=ended.lost_attempt)
 
     async def _begin(self, claim: Claim) -> Begun | None:
         """Trying again is safe: what an unacknowledged try has begun is found by its token."""

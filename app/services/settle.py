@@ -17,6 +17,8 @@ from app.queue.task_queue import TaskQueue
 from app.services.batch import Batcher
 from app.services.callbacks import Callbacks
 from app.store.settlements import Record, SettlementStore
+from app.telemetry.catalogue import Operation, Role
+from app.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +47,23 @@ class Settler:
         callbacks: What follows from ends.
         patience: How long to try when MongoDB is away: as long as the leases can last. After that the attempt is lost,
             and another worker makes it again.
+        metrics: Counts outcomes.
     """
 
-    def __init__(self, store: SettlementStore, queue: TaskQueue, callbacks: Callbacks, *, patience: timedelta) -> None:
+    def __init__(
+        self,
+        store: SettlementStore,
+        queue: TaskQueue,
+        callbacks: Callbacks,
+        *,
+        patience: timedelta,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._store = store
         self._queue = queue
         self._callbacks = callbacks
         self._patience = patience
+        self._metrics = metrics or Metrics(Role.WORKER)
         self._records: Batcher[_Settling] = Batcher(self._write, limit=BATCH)
         self._endings: Batcher[Record] = Batcher(self._tell, limit=BATCH)
 
@@ -70,9 +82,11 @@ class Settler:
 
     async def _write(self, batch: Sequence[_Settling]) -> None:
         await reach(FaultPoint.BEFORE_SETTLE)
+        self._metrics.batch(Operation.SETTLE, len(batch))
         recorded = await self._record([settling.written for settling in batch])
         for settling, written in zip(batch, recorded, strict=True):
             settling.written = written
+            self._metrics.settled(written.settlement)
 
     async def _tell(self, records: Sequence[Record]) -> None:
         await reach(FaultPoint.AFTER_SETTLE)
@@ -121,6 +135,7 @@ class Settler:
             written = [_failed(written[0], error)]
             recorded = await self._store.settle(written)
         if recorded < len(written):
+            self._metrics.late(len(written) - recorded)
             logger.warning("%d outcomes came too late: other leases hold their tasks", len(written) - recorded)
         return written
 

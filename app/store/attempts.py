@@ -7,7 +7,6 @@ against read the whole collection.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,10 +15,10 @@ from pymongo import UpdateOne
 
 from app.core import limits
 from app.core.attempt import Attempt, Claim
-from app.core.backoff import Backoff
-from app.core.ids import LeaseToken, TaskId, WorkerId
+from app.core.ids import TaskId, WorkerId
 from app.core.outcomes import AttemptOutcome, ErrorCode
 from app.core.states import CLAIM, EXPIRE, LOSE, RECOVER, STOP, TERMINAL, Status
+from app.store.begun import Begun, Ended, Waiting, attempt_of, ended_of
 from app.store.documents import LogDocument, ProgressDocument, TaskDocument
 from app.store.mongo import Mongo, store_errors
 from app.store.tasks import leaving
@@ -27,24 +26,6 @@ from app.store.tasks import leaving
 CLOCK_TOLERANCE = timedelta(seconds=5)
 """How far clocks may be apart. Redis has decided that a task is due; a task that comes much too early is one whose
 requeueing was lost in a crash, and goes back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A claimed task that may not run here now; `again_at` is when to offer it again."""
-
-    task_id: TaskId
-    priority: int
-    again_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """What became of a claim: attempts to make, tasks to offer again, ids that nobody needs any more."""
-
-    attempts: list[Attempt]
-    waiting: list[Waiting]
-    gone: list[TaskId]
 
 
 class AttemptStore:
@@ -107,10 +88,10 @@ class AttemptStore:
             )
         attempts = [attempt_of(document) for document in won]
         if len(attempts) == len(ids):
-            return Begun(attempts, [], [])
+            return Begun(attempts, [], [], [])
         begun = {attempt.task_id for attempt in attempts}
-        waiting, gone = await self._sort_out([task_id for task_id in claim.task_ids if task_id not in begun], now)
-        return Begun(attempts, waiting, gone)
+        waiting, gone, ended = await self._sort_out([each for each in claim.task_ids if each not in begun], now)
+        return Begun(attempts, waiting, gone, ended)
 
     async def _recover(self, ids: list[ObjectId], lease: dict[str, Any], now: datetime) -> None:
         """Take over attempts whose worker was lost; end those that are not to be attempted again."""
@@ -155,22 +136,26 @@ class AttemptStore:
             },
         )
 
-    async def _sort_out(self, task_ids: list[TaskId], now: datetime) -> tuple[list[Waiting], list[TaskId]]:
+    async def _sort_out(self, task_ids: list[TaskId], now: datetime) -> tuple[list[Waiting], list[TaskId], list[Ended]]:
         """Why the others were not won: still to come, running elsewhere, of a type unknown here, or over."""
         with store_errors():
             documents = await self._tasks.find(
                 {"_id": {"$in": [ObjectId(task_id) for task_id in task_ids]}},
-                {"status": 1, "run_at": 1, "lease.until": 1, "priority": 1},
-            ).to_list(None)
-        waiting = []
+                {
+                    "status": 1, "run_at": 1, "lease.until": 1, "priority": 1, "type": 1, "finished_at": 1, "round": 1,
+                    "error.code": 1, "history.outcome": 1, "history.round": 1,
+                },
+            ).to_list(None)  # fmt: skip
+        waiting, ended = [], []
         for document in documents:
             if document["status"] in TERMINAL:
+                ended.append(ended_of(document, now))
                 continue
             due = document["lease"]["until"] if document["status"] == Status.RUNNING else document["run_at"]
             again_at = due if due > now else now + self.UNKNOWN_TYPE_PAUSE
             waiting.append(Waiting(TaskId(str(document["_id"])), document["priority"], again_at))
         known = {entry.task_id for entry in waiting}
-        return waiting, [task_id for task_id in task_ids if task_id not in known]
+        return waiting, [task_id for task_id in task_ids if task_id not in known], [*filter(None, ended)]
 
     async def report(self, reports: Sequence[tuple[Attempt, ProgressDocument | None, list[LogDocument]]]) -> None:
         """Keep progress and log lines of attempts that are under way."""
@@ -197,43 +182,6 @@ def reported(progress: ProgressDocument | None, lines: list[LogDocument]) -> dic
     if lines:
         update["$push"] = {"log": {"$each": lines, "$slice": -limits.MAX_LOG_LINES}}
     return update
-
-
-def attempt_of(document: TaskDocument) -> Attempt:
-    """The attempt that a task's lease stands for; only of a task that has one."""
-    lease, backoff = document["lease"], document["backoff"]
-    assert lease is not None and document["started_at"] is not None  # noqa: S101, PT018 - `begin` filters by the token
-    return Attempt(
-        task_id=TaskId(str(document["_id"])),
-        token=LeaseToken(lease["token"]),
-        worker=WorkerId(lease["worker"]),
-        type=document["type"],
-        queue=document["queue"],
-        priority=document["priority"],
-        payload=document["payload"],
-        round=document["round"],
-        number=document["attempt"],
-        losses=document["losses"],
-        max_attempts=document["max_attempts"],
-        timeout=timedelta(seconds=document["timeout_s"]),
-        backoff=Backoff(
-            base=timedelta(seconds=backoff["base_s"]),
-            max=timedelta(seconds=backoff["max_s"]),
-            factor=backoff["factor"],
-            jitter=backoff["jitter"],
-        ),
-        started_at=document["started_at"],
-        cancel_requested=document["cancel_requested_at"] is not None,
-        followed_ends=_followed_ends(document),
-    )
-
-
-def _followed_ends(document: TaskDocument) -> frozenset[str]:
-    callback = document.get("callback")
-    return _NO_ENDS if callback is None else frozenset(callback.get("events", TERMINAL))
-
-
-_NO_ENDS: frozenset[str] = frozenset()
 
 
 def _error(code: ErrorCode, message: str) -> dict[str, Any]:

@@ -31,6 +31,9 @@ from app.store.mongo import open_mongo
 from app.store.tasks import TaskStore
 from app.store.workers import WorkerStore
 from app.tasks.registry import load_task_modules
+from app.telemetry.catalogue import Role
+from app.telemetry.exposition import Exposition
+from app.telemetry.metrics import Metrics
 from app.worker import WorkerParts, open_worker
 from settings import Settings, load_settings
 
@@ -63,19 +66,21 @@ async def backend(settings: Settings) -> AsyncIterator[Backend]:
         endings = Endings()
         signals = Signals(client, {keys.ENDED_CHANNEL: endings.on_signal}, endings.wake_all)
         listening = asyncio.create_task(signals.run())
-        tasks, queue = TaskStore(mongo), TaskQueue(client)
+        tasks, queue, metrics = TaskStore(mongo), TaskQueue(client), Metrics(Role.WEB)
         types = load_task_modules(settings.task_modules)
         yield Backend(
             mongo=mongo,
             tasks=tasks,
             workers=WorkerStore(mongo),
             queue=queue,
-            acceptor=Acceptor(tasks, queue),
+            acceptor=Acceptor(tasks, queue, metrics),
             endings=endings,
             types=types,
             retention=timedelta(days=settings.retention_days),
             callbacks=Callbacks(mongo, queue, types),
             signs_callbacks=bool(settings.callback_secrets),
+            metrics=metrics,
+            exposition=Exposition(metrics),
         )
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
