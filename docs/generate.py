@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that follow from code: states.md from the transitions, settings.md from the settings.
+"""Writes the pages of docs/ that follow from code: states.md, settings.md, and metrics.md.
 
 `make docs` writes them. With `--check` nothing is written and the exit code is 1 when a page is not what it would be.
 """
@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from app.core.states import TERMINAL, TRANSITIONS, Status
+from app.telemetry.catalogue import CATALOGUE
 from settings import Settings
 
 DOCS = Path(__file__).resolve().parent
@@ -66,7 +67,32 @@ def settings_page() -> str:
     )
 
 
-PAGES: Mapping[str, Callable[[], str]] = MappingProxyType({"states.md": states_page, "settings.md": settings_page})
+def metrics_page() -> str:
+    """The table of metrics.md."""
+    rows = [
+        [
+            f"`{spec.name}`",
+            spec.kind.value,
+            ", ".join(spec.roles),
+            ", ".join(f"`{label}`" for label in spec.labels),
+            spec.meaning,
+        ]
+        for spec in CATALOGUE
+    ]
+    return _page(
+        "Metrics",
+        "app/telemetry/catalogue.py",
+        "What `/metrics` of web and of a worker has, beside the `process_*` and `python_*` metrics that every Python "
+        "service has; how to scrape it and what to watch is in [observability](observability.md). A histogram is three "
+        "metrics, with `_bucket`, `_sum` and `_count` after its name. With `--processes` all but those that say so "
+        "have a label `process` as well.",
+        _table(["metric", "kind", "of", "labels", "meaning"], rows),
+    )
+
+
+PAGES: Mapping[str, Callable[[], str]] = MappingProxyType(
+    {"states.md": states_page, "settings.md": settings_page, "metrics.md": metrics_page}
+)
 """Name in docs/ and what writes it."""
 
 

@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     )
     host: str = Field("0.0.0.0", min_length=1, description="Address that web and the worker's probes listen on.")  # noqa: S104
     port: int = Field(4000, ge=0, le=65535, description="Port of the REST API; 0 takes a free one.")
-    health_port: int = Field(4001, ge=0, le=65535, description="Port of a worker's own probes; 0 is off.")
+    health_port: int = Field(4001, ge=0, le=65535, description="Port of a worker's own probes and metrics; 0 is off.")
     queues: Annotated[tuple[QueueName, ...], NoDecode] = Field(
         ("default",), min_length=1, description="Queues that a worker serves, in order of preference."
     )

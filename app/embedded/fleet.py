@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import tempfile
@@ -51,7 +52,7 @@ def run(role: str, count: int, settings: Settings) -> int:
 def _directory() -> Iterator[str]:
     """A directory that only this user can enter; empty where no file can be made."""
     try:
-        directory = tempfile.TemporaryDirectory(prefix="arqive-", ignore_cleanup_errors=True)
+        directory = tempfile.TemporaryDirectory(prefix=f"arqive-{os.getpid()}-", ignore_cleanup_errors=True)
     except OSError as error:
         logger.warning("The processes cannot tell each other their metrics, a scrape sees one of them: %s", error)
         yield ""

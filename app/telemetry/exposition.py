@@ -7,6 +7,7 @@ started anew, its counters start from 0 again: Prometheus sees that in a series 
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ class Exposition:
             yield
             return
         try:
-            server = await asyncio.start_unix_server(self._answer, seat.socket(seat.number))
+            listener = await asyncio.to_thread(_listen, seat.socket(seat.number))
+            server = await asyncio.start_unix_server(self._answer, sock=listener)
         except OSError as error:
             logger.warning("Siblings cannot ask this process for its metrics: %s", error)
             yield
@@ -102,11 +104,9 @@ class Exposition:
     async def _answer(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             writer.write(orjson.dumps(await asyncio.to_thread(self._tell)))
-            await writer.drain()
+            await _close(writer)
         except ConnectionError:
             logger.debug("A sibling did not wait for the answer")
-        finally:
-            writer.close()
 
     def _tell(self) -> list[dict[str, Any]]:
         """All families of this process as JSON values; to be called in a thread, since it reads files of /proc."""
@@ -116,11 +116,7 @@ class Exposition:
                 "name": family.name,
                 "type": family.type,
                 "help": family.documentation,
-                "samples": [
-                    (sample.name, {**label, **sample.labels}, sample.value)
-                    for sample in family.samples
-                    if not sample.name.endswith("_created")  # doubles the series, and nothing here needs it
-                ],
+                "samples": [(sample.name, {**label, **sample.labels}, sample.value) for sample in family.samples],
             }
             for family in self._metrics.registry.collect()
         ]
@@ -137,19 +133,37 @@ class Exposition:
         return [[family], *(answer for answer in told if answer is not None)]
 
 
-async def _ask(socket: Path) -> list[dict[str, Any]] | None:
+def _listen(path: Path) -> socket.socket:
+    """A socket at the path, in the place of one that a killed process has left behind."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def _ask(path: Path) -> list[dict[str, Any]] | None:
     """What a sibling tells, or None when it does not answer: it is starting, has ended, or its loop is blocked."""
     try:
         async with asyncio.timeout(PATIENCE_S):
-            reader, writer = await asyncio.open_unix_connection(socket)
+            reader, writer = await asyncio.open_unix_connection(path)
             try:
                 told: list[dict[str, Any]] = orjson.loads(await reader.read())
             finally:
-                writer.close()
+                await _close(writer)
     except (OSError, TimeoutError, orjson.JSONDecodeError) as error:
         logger.debug("A sibling does not tell its metrics: %r", error)
         return None
     return told
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Close once everything is sent."""
+    writer.close()
+    await writer.wait_closed()
 
 
 class _Families:

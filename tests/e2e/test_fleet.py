@@ -4,6 +4,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from app.embedded.servers import free_port
 from settings import Settings, load_settings
 from tests.processes import environment
+from tests.scraping import Scrape
 from tests.waiting import wait_until
 
 
@@ -57,7 +59,7 @@ async def test_web_survives_the_death_of_one_and_stops_on_sigterm(settings: Sett
     port = free_port()
     with fleet("web", settings, tmp_path / "log", port=port) as parent:
         await wait_until(lambda: _answers(port), 15)
-        await wait_until(lambda: len(parent.children()) == 2)
+        await wait_until(lambda: _scrape_has(port, {"0", "1"}), 15)
         before = {child.pid for child in parent.children()}
         victim = parent.children()[0]
         victim.kill()
@@ -67,6 +69,31 @@ async def test_web_survives_the_death_of_one_and_stops_on_sigterm(settings: Sett
         parent.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(parent.wait, 20) == 0
         assert not [child for child in children if child.is_running()]
+
+
+async def test_a_scrape_sees_every_process(settings: Settings, tmp_path: Path) -> None:
+    port = free_port()
+    with fleet("worker", settings, tmp_path / "log", health_port=port) as parent:
+        await wait_until(lambda: _scrape_has(port, {"0", "1"}), 20)
+        parent.children()[0].kill()
+        await wait_until(lambda: _scrape_has(port, {"0"}, {"1"}), 15)
+        await wait_until(lambda: _scrape_has(port, {"0", "1"}), 20)
+        parent.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(parent.wait, 20) == 0
+    assert not _directories_of(parent.pid)
+
+
+def _directories_of(pid: int) -> list[Path]:
+    return list(Path(tempfile.gettempdir()).glob(f"arqive-{pid}-*"))
+
+
+async def _scrape_has(port: int, *any_of: set[str]) -> bool:
+    try:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as response:
+            told = Scrape(await response.read())
+    except aiohttp.ClientError:
+        return False
+    return told.labels("arqive_info", "process") in any_of and any(told.values("arqive_process_up"))
 
 
 async def test_workers_share_the_work(settings: Settings, tmp_path: Path) -> None:
