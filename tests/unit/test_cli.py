@@ -50,7 +50,7 @@ def serve() -> Iterator[Serve]:
 
 def enter(monkeypatch: pytest.MonkeyPatch, room: str, run: Callable[[Settings], int]) -> None:
     """Put a stand-in where `web` or `worker` is imported from."""
-    stand_in = SimpleNamespace(run=lambda settings, **_options: run(settings))
+    stand_in = SimpleNamespace(run=lambda settings, _seat: run(settings))
     monkeypatch.setitem(sys.modules, f"app.{room}", stand_in)
     monkeypatch.setattr(f"app.{room}", stand_in, raising=False)
 
