@@ -208,16 +208,20 @@ def _build(
         queue=queue,
         metrics=metrics,
         workers=WorkerStore(mongo),
-        document={
-            "_id": worker_id,
-            "queues": list(settings.queues),
-            "types": list(types),
-            "concurrency": settings.concurrency,
-            "running": 0,
-            "started_at": utc_now(),
-            "seen_at": utc_now(),
-        },
+        document=_document(settings, types, worker_id),
     )
+
+
+def _document(settings: Settings, types: TaskTypes, worker_id: WorkerId) -> WorkerDocument:
+    return {
+        "_id": worker_id,
+        "queues": list(settings.queues),
+        "types": list(types),
+        "concurrency": settings.concurrency,
+        "running": 0,
+        "started_at": utc_now(),
+        "seen_at": utc_now(),
+    }
 
 
 def _leases(settings: Settings, executions: Executions, metrics: Metrics) -> AbstractAsyncContextManager[None]:
