@@ -57,6 +57,10 @@ Name = Annotated[str, StringConstraints(pattern=limits.NAME_PATTERN, max_length=
 """A type, queue or tag: letters, digits and `_ . : -`, starting with a letter or digit."""
 
 
+Key = Annotated[str, StringConstraints(pattern=limits.KEY_PATTERN, max_length=limits.MAX_KEY)]
+"""Chosen by a client: printable ASCII characters, spaces only in between."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -120,6 +124,12 @@ class Submission(_Strict):
     start_before: Moment | None = Field(None, description="Fail the task as expired if an attempt cannot start before.")
     tags: tuple[Name, ...] = Field((), max_length=limits.MAX_TAGS, description="Labels to filter by.")
     callback: CallbackRequest | None = Field(None, description="Where to POST the outcome to.")
+    unique_key: Key | None = Field(
+        None, description="While a task with this key has not ended, it is answered instead of making another."
+    )
+    idempotency_key: Key | None = Field(
+        None, description="As the header Idempotency-Key: the same submission again is answered with the same task."
+    )
 
     @field_validator("delay")
     @classmethod
@@ -202,6 +212,8 @@ class Task(BaseModel):
     history: list[Attempt] = Field(description=f"The last {limits.MAX_HISTORY} attempts that have ended.")
     cancel_requested_at: datetime | None
     start_before: datetime | None
+    unique_key: str | None = Field(None, description="No other unfinished task has it.")
+    idempotency_key: str | None = Field(None, description="What the task was submitted with.")
     expire_at: datetime | None = Field(description="When the finished task will be removed.")
     callback: Callback | None = Field(None, description="What was asked for, and how far it is.")
     callback_of: str | None = Field(None, description="The task whose callback this one delivers.")
@@ -215,6 +227,7 @@ class Task(BaseModel):
                 **document,
                 "id": str(document["_id"]),
                 "timeout": document["timeout_s"],
+                "idempotency_key": document["idempotency"]["key"] if "idempotency" in document else None,
                 "backoff": {
                     "base": stored["base_s"],
                     "max": stored["max_s"],

@@ -4,6 +4,7 @@ A parameter is recognised by its annotation or its name:
 
 - `Backend` and `web.Request` are what they say;
 - `TaskId` is the path parameter of the same name;
+- `IdempotencyKey` is the header, or None without it;
 - `query` is a model of the query parameters, fields that are tuples may be given more than once;
 - `body` is whatever a TypeAdapter takes; with a default the body may be missing. Validators get the registered types
   as their context.
@@ -12,7 +13,7 @@ Unknown query parameters are refused, also where there is no `query`.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_origin, get_type_hints
 
@@ -23,6 +24,7 @@ from pydantic_core import to_json
 from app.api.endpoint import Endpoint, Handler, Reply
 from app.api.keys import BACKEND
 from app.api.problems import BadJson, BodyTooLarge, UnsupportedMediaType
+from app.api.request_headers import HEADERS, RequestHeader
 from app.core.errors import FieldError, Invalid
 from app.core.field_errors import field_errors
 from app.core.ids import TaskId, parse_task_id
@@ -41,6 +43,7 @@ class Signature:
 
     Attributes:
         sources: Where each of its parameters but `query` and `body` comes from.
+        headers: Those that it reads.
         query: The model of the query parameters.
         has_query: Whether it wants them.
         body: Reads the body, or None.
@@ -48,6 +51,7 @@ class Signature:
     """
 
     sources: Mapping[str, Callable[[web.Request], object]]
+    headers: Sequence[RequestHeader]
     query: type[BaseModel]
     has_query: bool
     body: TypeAdapter[Any] | None
@@ -70,6 +74,7 @@ def read_signature(handler: Handler) -> Signature:
     sources = {name: _source(name, hints[name]) for name in parameters if name not in {"query", "body"}}
     return Signature(
         sources=sources,
+        headers=[HEADERS[hints[name]] for name in sources if hints[name] in HEADERS],
         query=hints.get("query", NoQuery),
         has_query="query" in parameters,
         body=TypeAdapter(hints["body"]) if "body" in parameters else None,
@@ -84,6 +89,9 @@ def _source(name: str, annotation: object) -> Callable[[web.Request], object]:
         return lambda request: request
     if annotation is TaskId:
         return lambda request: parse_task_id(request.match_info[name])
+    if annotation in HEADERS:
+        header = HEADERS[annotation]
+        return lambda request: header.read(request.headers.getall(header.name, ()))
     raise TypeError(f"nothing fills the parameter {name!r} of type {annotation!r}")
 
 

@@ -55,14 +55,16 @@ class Answer:
     Attributes:
         description: For the document.
         body: The type of the body, or None without one.
-        headers: Their names and descriptions.
         media_type: Of the body.
+        headers: Those it always has, by name, with their descriptions.
+        sometimes: Those it may have.
     """
 
     description: str
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     media_type: str = JSON
+    sometimes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

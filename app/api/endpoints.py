@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 from app.api import docs, health, metrics, stats, submissions, tasks, types
 from app.api.endpoint import Answer, Endpoint, Opening, Permission
-from app.core.errors import StoreUnavailable, TaskNotFound, WrongState
+from app.core.errors import IdempotencyKeyReused, StoreUnavailable, TaskNotFound, UniqueKeyTaken, WrongState
 from app.models import Task
 from app.services.observe import Stats
 
@@ -17,13 +17,17 @@ _BULK = submissions.BulkResult
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "POST", "/tasks", submissions.submit_task, "Submit a task", "tasks", _WRITE,
-        {_CREATED: Answer("The task is kept and will run.", Task, _LOCATION)},
-        (StoreUnavailable,),
+        {
+            _CREATED: Answer("The task is kept and will run.", Task, _LOCATION),
+            _OK: Answer("The task that there is for this key, as it is now.", Task, _LOCATION, submissions.INSTEAD),
+        },
+        (IdempotencyKeyReused, StoreUnavailable),
         examples=submissions.ONE_EXAMPLE,
     ),
     Endpoint(
         "POST", "/tasks/bulk", submissions.submit_tasks, "Submit up to 1,000 tasks", "tasks", _WRITE,
         {
+            _OK: Answer("All are accepted, and for each there is a task with its key.", _BULK),
             _CREATED: Answer("All are accepted.", _BULK),
             HTTPStatus.MULTI_STATUS: Answer("Some are accepted.", _BULK),
             HTTPStatus.UNPROCESSABLE_ENTITY: Answer("None is accepted.", _BULK),
@@ -49,7 +53,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "POST", "/tasks/{task_id}/retry", tasks.retry_task, "Run a failed or cancelled task again", "tasks", _WRITE,
         {_OK: Answer("The task, pending again; its history stays.", Task)},
-        (TaskNotFound, WrongState, StoreUnavailable),
+        (TaskNotFound, WrongState, UniqueKeyTaken, StoreUnavailable),
     ),
     Endpoint(
         "POST", "/tasks/{task_id}/cancel", tasks.cancel_task, "Cancel a task", "tasks", _WRITE,

@@ -136,6 +136,16 @@ def _operation(
         for name, schema in _PATH_PARAMETERS.items()
         if f"{{{name}}}" in endpoint.path
     ]
+    parameters += [
+        {
+            "name": header.name,
+            "in": "header",
+            "required": False,
+            "description": header.description,
+            "schema": dict(header.schema),
+        }
+        for header in signature.headers
+    ]
     if signature.has_query:
         parameters += _query_parameters(schemas[(endpoint.name, "query")])
     if parameters:
@@ -195,7 +205,8 @@ def _responses(
 
 def _answer(answer: Answer, schemas: dict[Any, JsonSchemaValue]) -> dict[str, Any]:
     headers = {
-        name: {"description": description, "schema": {"type": "string"}} for name, description in answer.headers.items()
+        name: {"description": description, "required": name in answer.headers, "schema": {"type": "string"}}
+        for name, description in {**answer.headers, **answer.sometimes}.items()
     }
     response: dict[str, Any] = {"description": answer.description, "headers": {**_REQUEST_ID_REF, **headers}}
     if answer.body is not None:

@@ -3,7 +3,7 @@
 import logging
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -102,9 +102,11 @@ STATUSES: Mapping[type[ArqiveError], HTTPStatus] = {
     errors.TaskNotFound: HTTPStatus.NOT_FOUND,
     MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     errors.WrongState: HTTPStatus.CONFLICT,
+    errors.UniqueKeyTaken: HTTPStatus.CONFLICT,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -131,10 +133,16 @@ class Problem(BaseModel):
     detail: str
     errors: list[BadField] | None = Field(None, description=f"With 422: what is wrong, at most {MAX_ERRORS} fields.")
     task_status: str | None = Field(None, description="With wrong_state: the state that the task is in.")
+    holder: str | None = Field(None, description="With unique_key_taken: the id of the task that has the key.")
 
 
-def problem_of(error: ArqiveError) -> dict[str, Any]:
-    """The problem document of an error that is in `STATUSES`."""
+def problem_of(error: ArqiveError, place: Callable[[str], str] = str) -> dict[str, Any]:
+    """The problem document of an error that is in `STATUSES`.
+
+    Args:
+        error: What happened.
+        place: What a field is called in the whole of the request.
+    """
     status = STATUSES[type(error)]
     problem: dict[str, Any] = {
         "type": "about:blank",
@@ -144,14 +152,17 @@ def problem_of(error: ArqiveError) -> dict[str, Any]:
         "detail": str(error),
     }
     if isinstance(error, errors.Invalid):
-        problem["detail"] = _summary(error.errors)
-        problem["errors"] = [{"field": bad.field, "message": bad.message} for bad in error.errors[:MAX_ERRORS]]
+        placed = [FieldError(place(bad.field), bad.message) for bad in error.errors]
+        problem["detail"] = _summary(placed)
+        problem["errors"] = [{"field": bad.field, "message": bad.message} for bad in placed[:MAX_ERRORS]]
     if isinstance(error, errors.WrongState):
         problem["task_status"] = error.status
+    if isinstance(error, errors.UniqueKeyTaken):
+        problem["holder"] = error.holder
     return problem
 
 
-def _summary(bad: tuple[FieldError, ...]) -> str:
+def _summary(bad: Sequence[FieldError]) -> str:
     if len(bad) == 1:
         return f"{bad[0].field}: {bad[0].message}."
     shown = f"; the first {MAX_ERRORS} are named" if len(bad) > MAX_ERRORS else ""

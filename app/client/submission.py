@@ -42,6 +42,7 @@ class TaskOptions(TypedDict, total=False):
     start_before: datetime
     tags: Iterable[str]
     callback: CallbackRequest | Mapping[str, Any]
+    unique_key: str
 
 
 class BulkItems(BaseModel):

@@ -37,6 +37,15 @@ class Invalid(ArqiveError):  # noqa: N818 - named for what the input is
         super().__init__("; ".join(f"{error.field}: {error.message}" for error in self.errors))
 
 
+class IdempotencyKeyReused(Invalid):
+    """The idempotency key belongs to a task that was submitted with another body."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self, key: str, task_id: str) -> None:
+        super().__init__([FieldError("idempotency_key", f"{key!r} was used with another body, for the task {task_id}")])
+
+
 class TaskNotFound(ArqiveError):  # noqa: N818 - a fact about the task
     """No task has this id."""
 
@@ -54,6 +63,16 @@ class WrongState(ArqiveError):  # noqa: N818 - a fact about the task
     def __init__(self, *, verb: str, status: str, needed: Sequence[str]) -> None:
         self.status = status
         super().__init__(f"Cannot {verb} a task that is {status}; it must be {' or '.join(needed)}.")
+
+
+class UniqueKeyTaken(ArqiveError):  # noqa: N818 - a fact about the task
+    """Another task that has not ended has the unique key of this one."""
+
+    code = "unique_key_taken"
+
+    def __init__(self, key: str, holder: str) -> None:
+        self.holder = holder
+        super().__init__(f"The task {holder} has the unique key {key!r} and has not ended.")
 
 
 class StoreUnavailable(ArqiveError):  # noqa: N818 - a fact about the store

@@ -26,4 +26,7 @@ MAX_PROGRESS_MESSAGE = 500  # characters
 MAX_ERROR_MESSAGE = 1_000  # characters
 MAX_TRACEBACK = 8_000  # characters, the end of it
 
+MAX_KEY = 255  # characters of an idempotency key or a unique key
+KEY_PATTERN = r"^[!-~]([ -~]*[!-~])?$"  # printable ASCII without a space at either end
+
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$"

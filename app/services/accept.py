@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bson import ObjectId
 
 from app.core.errors import QueueUnavailable, StoreRefused
 from app.core.faults import FaultPoint, reach
@@ -10,6 +13,7 @@ from app.core.ids import TaskId
 from app.queue.task_queue import Entry, TaskQueue
 from app.services.batch import Batcher
 from app.store.documents import TaskDocument
+from app.store.key_holders import Holder
 from app.store.tasks import TaskStore
 from app.telemetry.catalogue import Operation, Role
 from app.telemetry.metrics import Metrics
@@ -26,6 +30,14 @@ OUTAGE_PAUSE_S = 2.0
 """How long Redis is left alone after it failed: in that time no request waits for it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """The tasks of one request, and by their ids the tasks that are answered instead of being made."""
+
+    documents: Sequence[TaskDocument]
+    instead: dict[ObjectId, Holder] = field(default_factory=dict)
+
+
 class Acceptor:
     """Takes tasks in for one web process.
 
@@ -39,42 +51,54 @@ class Acceptor:
         self._tasks = tasks
         self._queue = queue
         self._metrics = metrics or Metrics(Role.WEB)
-        self._inserts: Batcher[Sequence[TaskDocument]] = Batcher(self._insert, limit=BATCH)
+        self._inserts: Batcher[_Request] = Batcher(self._insert, limit=BATCH)
         self._dispatches: Batcher[Sequence[TaskDocument]] = Batcher(self._dispatch, limit=BATCH)
         self._try_again_at = 0.0
 
-    async def accept(self, documents: Sequence[TaskDocument]) -> None:
+    async def accept(self, documents: Sequence[TaskDocument]) -> Mapping[ObjectId, Holder]:
         """Keep new tasks, then queue them; returns once a majority has journaled them.
+
+        Returns:
+            For each that was not kept, since another task has its key: that task.
 
         Raises:
             StoreUnavailable: MongoDB cannot serve; nothing is promised.
             StoreRefused: one of them cannot be stored.
         """
-        await self._inserts.add(documents)
-        for document in documents:
+        request = _Request(documents)
+        await self._inserts.add(request)
+        instead = request.instead
+        kept = [document for document in documents if document["_id"] not in instead] if instead else documents
+        for document in kept:
             self._metrics.accepted(document["type"], document["queue"])
         await reach(FaultPoint.AFTER_INSERT)
-        await self.dispatch(documents)
+        if kept:
+            await self.dispatch(kept)
         await reach(FaultPoint.AFTER_DISPATCH)
+        return instead
 
     async def dispatch(self, documents: Sequence[TaskDocument]) -> None:
         """Queue tasks that are kept; without Redis they wait for reconcile, and their client need not know."""
         # Their batch may have to wait for the one before.
         await self._dispatches.add(documents, patience_s=DISPATCH_PATIENCE_S)
 
-    async def _insert(self, requests: Sequence[Sequence[TaskDocument]]) -> list[Exception | None]:
-        documents = [document for request in requests for document in request]
+    async def _insert(self, requests: Sequence[_Request]) -> list[Exception | None]:
+        documents = [document for request in requests for document in request.documents]
         self._metrics.batch(Operation.INSERT, len(documents))
         try:
-            await self._tasks.insert(documents)
+            instead = await self._tasks.insert(documents)
         except StoreRefused:
             return [await self._insert_alone(request) for request in requests]
+        if instead:
+            for request in requests:
+                own_ids = (document["_id"] for document in request.documents)
+                request.instead.update({own_id: instead[own_id] for own_id in own_ids if own_id in instead})
         return [None] * len(requests)
 
-    async def _insert_alone(self, request: Sequence[TaskDocument]) -> Exception | None:
+    async def _insert_alone(self, request: _Request) -> Exception | None:
         """What spoilt the batch fails alone; what was kept with it is found to be there."""
         try:
-            await self._tasks.insert(request)
+            request.instead.update(await self._tasks.insert(request.documents))
         except StoreRefused as error:
             return error
         return None

@@ -7,6 +7,7 @@ from bson import ObjectId
 from app.core.states import SUBMIT
 from app.core.task_type import TaskType
 from app.models import BackoffModel, Submission
+from app.services.fingerprint import fingerprint_of
 from app.store.documents import TaskDocument
 
 
@@ -43,6 +44,10 @@ def document_of(submission: Submission, task_type: TaskType, now: datetime) -> T
         "start_before": submission.start_before,
         "expire_at": None,
     }
+    if submission.unique_key is not None:
+        document["unique_key"] = submission.unique_key
+    if submission.idempotency_key is not None:
+        document["idempotency"] = {"key": submission.idempotency_key, "fingerprint": fingerprint_of(submission)}
     if submission.callback is not None:
         document["callback"] = {
             "url": submission.callback.url,

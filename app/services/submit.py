@@ -17,11 +17,22 @@ from app.core.task_type import TaskType, TaskTypes
 from app.models import Submission, Task
 from app.services.backend import Backend
 from app.services.create import document_of
+from app.services.replay import Accepted, outcome_of, replay_outdated
 from app.store.documents import TaskDocument
 
 
 async def submit(backend: Backend, submissions: Sequence[Submission | Invalid]) -> list[Task | Invalid]:
-    """Accept tasks: each comes back as the task that was kept or as what is wrong with it, in order.
+    """As `submit_each`, for those who need not know whether a task is new.
+
+    Raises:
+        StoreUnavailable: MongoDB cannot serve; nothing is promised.
+    """
+    outcomes = await submit_each(backend, submissions)
+    return [outcome if isinstance(outcome, Invalid) else outcome.task for outcome in outcomes]
+
+
+async def submit_each(backend: Backend, submissions: Sequence[Submission | Invalid]) -> list[Accepted | Invalid]:
+    """Accept tasks: each comes back as the task that stands for it or as what is wrong with it, in order.
 
     What was found wrong before comes back as it is.
 
@@ -42,9 +53,11 @@ async def submit(backend: Backend, submissions: Sequence[Submission | Invalid]) 
         except Invalid as invalid:
             prepared.append(invalid)
     documents = [item for item in prepared if not isinstance(item, Invalid)]
-    if documents:
-        await backend.acceptor.accept(documents)
-    return [item if isinstance(item, Invalid) else Task.from_document(item) for item in prepared]
+    instead = await backend.acceptor.accept(documents) if documents else {}
+    outcomes = [item if isinstance(item, Invalid) else outcome_of(item, instead.get(item["_id"])) for item in prepared]
+    if len(documents) == len(prepared):
+        return outcomes
+    return await replay_outdated(backend, submissions, outcomes)
 
 
 def new_document(

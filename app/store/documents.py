@@ -75,12 +75,20 @@ class CallbackDocument(TypedDict, total=False):
     done: bool
 
 
+class IdempotencyDocument(TypedDict):
+    """What makes the same submission again be recognised; `fingerprint` is of what was submitted."""
+
+    key: str
+    fingerprint: str
+
+
 class TaskDocument(TypedDict):
     """One task.
 
     `attempt` is the number of the current or last attempt in this round (0 before the first); `round` counts from 1 and
     grows by every retry that a client asks for. `lease` is null unless the status is running. `expire_at` is set when
-    the status becomes terminal; a TTL index then removes the document.
+    the status becomes terminal; a TTL index then removes the document. `finished_at` is null exactly as long as the
+    task has not ended: the unique index over `unique_key` rests on that. Keys are left out where there are none.
     """
 
     _id: ObjectId
@@ -111,3 +119,5 @@ class TaskDocument(TypedDict):
     start_before: datetime | None
     expire_at: datetime | None
     callback: NotRequired[CallbackDocument]
+    idempotency: NotRequired[IdempotencyDocument]
+    unique_key: NotRequired[str]

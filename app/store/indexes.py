@@ -5,6 +5,7 @@ from typing import Any
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
+from app.store.key_holders import IDEMPOTENT, UNFINISHED_ONLY, UNIQUE
 from app.store.mongo import Mongo, store_errors
 
 
@@ -56,6 +57,20 @@ INDEXES: tuple[Index, ...] = (
         (("callback.owed", ASCENDING), ("status", ASCENDING)),
         "tasks that have ended and whose callback is still to be sent",
         {"partialFilterExpression": {"callback.owed": True}},
+    ),
+    Index(
+        "tasks",
+        "idempotency_key",
+        (("idempotency.key", ASCENDING),),
+        "one task for each idempotency key",
+        {"unique": True, "partialFilterExpression": IDEMPOTENT},
+    ),
+    Index(
+        "tasks",
+        "unique_key_unfinished",
+        (("unique_key", ASCENDING),),
+        "one unfinished task for each unique key",
+        {"unique": True, "partialFilterExpression": {**UNIQUE, **UNFINISHED_ONLY}},
     ),
     Index("tasks", "expiry", (("expire_at", ASCENDING),), "removal of finished tasks", {"expireAfterSeconds": 0}),
     Index(

@@ -1,20 +1,27 @@
 """The `tasks` collection as clients use it: insert, read, list, cancel, retry, delete, count."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from app.core.errors import StoreUnavailable, UniqueKeyTaken
 from app.core.ids import TaskId
 from app.core.states import CANCEL, RETRY, TERMINAL, WAITING, Status, Transition
 from app.store.callbacks import OWED_AGAIN
 from app.store.documents import TaskDocument
+from app.store.key_holders import Holder, by_idempotency_key, find_holders, unique_key_holder
 from app.store.mongo import Cursor, Mongo
 
 _DUPLICATE_KEY = 11000
+
+_TRIES = 10
+"""How often a write is tried whose key is another's and, when looked up, nobody's."""
+
+_TOO_FAST = "a key changes hands faster than it can be looked up"
 
 _INDEXED = frozenset({"status", "type", "queue", "tags"})
 """The fields of a filter that an index starts with."""
@@ -83,9 +90,43 @@ def leaving(transition: Transition) -> dict[str, Any]:
     return {"status": names[0] if len(names) == 1 else {"$in": names}}
 
 
-def _is_there_already(write_error: Any) -> bool:
-    """Whether an insert failed because the document with this very id had been inserted before."""
-    return bool(write_error) and write_error["code"] == _DUPLICATE_KEY and list(write_error["keyPattern"]) == ["_id"]
+def cancel_update(now: datetime, expire_at: datetime | None) -> dict[str, Any]:
+    """The update that cancels a waiting task."""
+    return {
+        "$set": {
+            "status": CANCEL.target,
+            "cancel_requested_at": now,
+            "finished_at": now,
+            "updated_at": now,
+            "expire_at": expire_at,
+        }
+    }
+
+
+def request_cancel_update(now: datetime) -> dict[str, Any]:
+    """The update that notes on a running task that a client wants it stopped."""
+    return {"$set": {"cancel_requested_at": now, "updated_at": now}}
+
+
+def retry_update(now: datetime) -> dict[str, Any]:
+    """The update that starts a new round of attempts."""
+    return {
+        "$set": {
+            "status": RETRY.target,
+            "run_at": now,
+            "updated_at": now,
+            "finished_at": None,
+            "expire_at": None,
+            "cancel_requested_at": None,
+            "start_before": None,
+            "error": None,
+            "progress": None,
+            "attempt": 0,
+            "losses": 0,
+        },
+        "$inc": {"round": 1},
+        "$rename": OWED_AGAIN,
+    }
 
 
 class TaskStore:
@@ -95,20 +136,47 @@ class TaskStore:
         self._mongo = mongo
         self._tasks = mongo.collection("tasks")
 
-    async def insert(self, documents: Sequence[TaskDocument]) -> None:
-        """Keep new tasks; returns once a majority has journaled them all.
+    async def insert(self, documents: Sequence[TaskDocument]) -> dict[ObjectId, Holder]:
+        """Keep new tasks; returns once a majority has journaled them all, and those that are answered instead.
 
         Inserting again what is there already changes nothing.
+
+        Returns:
+            For each that was not inserted, since another task has its key: that task.
 
         Raises:
             StoreRefused: one of them cannot be stored; the others are.
         """
+        instead: dict[ObjectId, Holder] = {}
+        remaining: Sequence[TaskDocument] = documents
+        for _ in range(_TRIES):
+            async with self._mongo.answering():
+                refused = await self._insert(remaining)
+                if not refused:
+                    return instead
+                reasons = await find_holders(self._tasks, refused)
+            instead.update({own_id: holder for own_id, holder in reasons.items() if holder is not None})
+            remaining = [document for document in refused if document["_id"] not in reasons]
+            if not remaining:
+                return instead
+        raise StoreUnavailable(_TOO_FAST)
+
+    async def _insert(self, documents: Sequence[TaskDocument]) -> list[TaskDocument]:
+        """Insert what can be; returns those whose id or key is in the collection already."""
+        try:
+            await self._tasks.insert_many(list(documents), ordered=False)
+        except BulkWriteError as error:
+            details = error.details or {}
+            failed = details.get("writeErrors", [])
+            if details.get("writeConcernErrors") or any(each["code"] != _DUPLICATE_KEY for each in failed):
+                raise
+            return [documents[each["index"]] for each in failed]
+        return []
+
+    async def by_idempotency_key(self, keys: Iterable[str]) -> dict[str, TaskDocument]:
+        """The tasks that were submitted with these keys."""
         async with self._mongo.answering():
-            try:
-                await self._tasks.insert_many(list(documents), ordered=False)
-            except BulkWriteError as error:
-                if not all(_is_there_already(each) for each in (error.details or {}).get("writeErrors", [None])):
-                    raise
+            return await by_idempotency_key(self._tasks, keys)
 
     async def get(self, task_id: TaskId) -> TaskDocument | None:
         """The task, or None."""
@@ -139,42 +207,28 @@ class TaskStore:
 
     async def cancel_waiting(self, task_id: TaskId, *, now: datetime, expire_at: datetime | None) -> bool:
         """Make a waiting task cancelled; False when it was not waiting."""
-        return await self._move(
-            task_id,
-            leaving(CANCEL),
-            {
-                "status": CANCEL.target,
-                "cancel_requested_at": now,
-                "finished_at": now,
-                "updated_at": now,
-                "expire_at": expire_at,
-            },
-        )
+        return await self._move(task_id, leaving(CANCEL), cancel_update(now, expire_at))
 
     async def request_cancel(self, task_id: TaskId, *, now: datetime) -> bool:
         """Note on a running task that a client wants it stopped; False when it was not running."""
-        return await self._move(task_id, {"status": Status.RUNNING}, {"cancel_requested_at": now, "updated_at": now})
+        return await self._move(task_id, {"status": Status.RUNNING}, request_cancel_update(now))
 
     async def retry(self, task_id: TaskId, *, now: datetime) -> bool:
-        """Start a new round of attempts; the history stays. False when the task was neither failed nor cancelled."""
-        return await self._move(
-            task_id,
-            leaving(RETRY),
-            {
-                "status": RETRY.target,
-                "run_at": now,
-                "updated_at": now,
-                "finished_at": None,
-                "expire_at": None,
-                "cancel_requested_at": None,
-                "start_before": None,
-                "error": None,
-                "progress": None,
-                "attempt": 0,
-                "losses": 0,
-            },
-            {"$inc": {"round": 1}, "$rename": OWED_AGAIN},
-        )
+        """Start a new round of attempts; the history stays. False when the task was neither failed nor cancelled.
+
+        Raises:
+            UniqueKeyTaken: an unfinished task has its unique key.
+        """
+        for _ in range(_TRIES):
+            try:
+                return await self._move(task_id, leaving(RETRY), retry_update(now))
+            except DuplicateKeyError as error:
+                async with self._mongo.answering():
+                    own = await self._tasks.find_one({"_id": ObjectId(task_id)}, {"unique_key": 1})
+                    holder = None if own is None else await unique_key_holder(self._tasks, own["unique_key"])
+                if own is not None and holder is not None:
+                    raise UniqueKeyTaken(own["unique_key"], str(holder["_id"])) from error
+        raise StoreUnavailable(_TOO_FAST)
 
     async def delete(self, task_id: TaskId) -> bool:
         """Remove a finished task; False when it was not finished or not there."""
@@ -205,10 +259,7 @@ class TaskStore:
             )
         return QueueCounts(ready, deferred, running, oldest["run_at"] if oldest else None)
 
-    async def _move(
-        self, task_id: TaskId, where: dict[str, Any], fields: dict[str, Any], rest: dict[str, Any] | None = None
-    ) -> bool:
-        update: dict[str, Any] = {"$set": fields, **(rest or {})}
+    async def _move(self, task_id: TaskId, where: dict[str, Any], update: dict[str, Any]) -> bool:
         async with self._mongo.answering():
             result = await self._tasks.update_one({"_id": ObjectId(task_id), **where}, update)
         return result.matched_count == 1

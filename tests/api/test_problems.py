@@ -202,9 +202,11 @@ def test_codes_are_stable_and_each_has_one_status() -> None:
         "task_not_found": 404,
         "method_not_allowed": 405,
         "wrong_state": 409,
+        "unique_key_taken": 409,
         "body_too_large": 413,
         "unsupported_media_type": 415,
         "invalid": 422,
+        "idempotency_key_reused": 422,
         "rate_limited": 429,
         "internal_error": 500,
         "store_unavailable": 503,
@@ -214,5 +216,6 @@ def test_codes_are_stable_and_each_has_one_status() -> None:
 def test_the_documented_problem_has_every_member() -> None:
     documented = {name for name, field in Problem.model_fields.items() if field.is_required()}
     for error in STATUSES:
-        problem = problem_of(error.__new__(error)) if error.code not in {"invalid", "wrong_state"} else None
+        more = {"invalid", "idempotency_key_reused", "wrong_state", "unique_key_taken"}
+        problem = problem_of(error.__new__(error)) if error.code not in more else None
         assert problem is None or set(problem) == documented

@@ -43,7 +43,7 @@ async def test_a_document_that_cannot_be_stored_fails_alone(backend: Backend) ->
     outcomes = await asyncio.gather(
         backend.acceptor.accept([good]), backend.acceptor.accept([bad]), return_exceptions=True
     )
-    assert outcomes[0] is None
+    assert outcomes[0] == {}
     assert isinstance(outcomes[1], StoreRefused)
     assert await backend.tasks.get(TaskId(str(good["_id"]))) is not None
     assert await backend.tasks.get(TaskId(str(bad["_id"]))) is None

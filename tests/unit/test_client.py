@@ -97,7 +97,7 @@ async def test_a_submission_says_only_what_is_given(answers: HttpAnswers, client
 
 
 def test_the_options_are_those_of_a_submission() -> None:
-    assert set(TaskOptions.__annotations__) == set(Submission.model_fields) - {"type", "payload"}
+    assert set(TaskOptions.__annotations__) == set(Submission.model_fields) - {"type", "payload", "idempotency_key"}
 
 
 async def test_a_submission_that_is_sent_again_has_the_same_key(answers: HttpAnswers, client: Client) -> None:

@@ -143,13 +143,17 @@ function address(path, inputs) {
   let filled = path;
   for (const { parameter, input } of inputs) {
     if (parameter.in === "path") filled = filled.replace(`{${parameter.name}}`, encodeURIComponent(input.value));
-    else if (input.value !== "") {
+    else if (parameter.in === "query" && input.value !== "") {
       const several = page.schemas.resolve(parameter.schema).type === "array";
       for (const value of several ? input.value.split(/[\s,]+/) : [input.value]) query.append(parameter.name, value);
     }
   }
   return query.size ? `${filled}?${query}` : filled;
 }
+
+const headerInputs = (inputs) => Object.fromEntries(inputs
+  .filter(({ parameter, input }) => parameter.in === "header" && input.value !== "")
+  .map(({ parameter, input }) => [parameter.name, input.value]));
 
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
@@ -158,23 +162,24 @@ const key = () => document.getElementById("key").value.trim();
 // The key is shown nowhere: neither in the line to copy nor in an address.
 const authorized = (headers) => (key() ? { ...headers, Authorization: `Bearer ${key()}` } : headers);
 
-function curlLine(method, url, body) {
+function curlLine(method, url, headers, body) {
   const parts = ["curl", method === "GET" ? "" : `-X ${method}`, quoted(location.origin + url),
     key() ? '-H "Authorization: Bearer $ARQIVE_KEY"' : "",
+    ...Object.entries(headers).map(([name, value]) => `-H ${quoted(`${name}: ${value}`)}`),
     body ? `-H 'Content-Type: application/json' -d ${quoted(body)}` : ""];
   return parts.filter(Boolean).join(" ");
 }
 
-async function send(method, url, body, output, button) {
+async function send(method, url, headers, body, output, button) {
   button.disabled = true;
   const started = performance.now();
   try {
     const response = await fetch(url, body
-      ? { method, body, headers: authorized({ "Content-Type": "application/json" }) }
-      : { method, headers: authorized({}) });
+      ? { method, body, headers: authorized({ ...headers, "Content-Type": "application/json" }) }
+      : { method, headers: authorized(headers) });
     const text = await response.text();
     const took = Math.round(performance.now() - started);
-    output.textContent = `${curlLine(method, url, body)}\n\n${response.status} ${response.statusText} in ${took} ms\n${pretty(text)}`;
+    output.textContent = `${curlLine(method, url, headers, body)}\n\n${response.status} ${response.statusText} in ${took} ms\n${pretty(text)}`;
   } catch (error) {
     output.textContent = `No answer: ${error.message}`;
   }
@@ -193,7 +198,7 @@ function operationCard(path, method, operation) {
   const output = element("pre", { hidden: true });
   const button = element("button", { type: "button", textContent: "Send" });
   button.addEventListener("click", () =>
-    send(method.toUpperCase(), address(path, inputs), body ? body.text.value.trim() : "", output, button));
+    send(method.toUpperCase(), address(path, inputs), headerInputs(inputs), body ? body.text.value.trim() : "", output, button));
   return element("article", { id: operation.operationId, className: "operation" },
     element("details", {},
       element("summary", {},

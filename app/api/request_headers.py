@@ -1,0 +1,74 @@
+"""Request headers that handlers ask for, each by a type of its own."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NewType
+
+from app.core import limits
+from app.core.errors import FieldError, Invalid
+
+IdempotencyKey = NewType("IdempotencyKey", str)
+"""What the client calls its submission by."""
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+
+_KEY = re.compile(limits.KEY_PATTERN)
+_ESCAPED = re.compile(r'\\(["\\])')
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHeader:
+    """One header.
+
+    Attributes:
+        name: As it is written.
+        description: For the document.
+        schema: Of its value.
+        read: Makes what the handler gets of all values that were sent, of which there may be none.
+    """
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    read: Callable[[Sequence[str]], object]
+
+
+def read_idempotency_key(values: Sequence[str]) -> IdempotencyKey | None:
+    """The key, or None without one.
+
+    The draft of the header has it as a string in quotes, most services and clients as it is; both name the same key.
+
+    Raises:
+        Invalid: it is given twice, or is no key.
+    """
+    if not values:
+        return None
+    if len(values) > 1:
+        raise Invalid([FieldError(IDEMPOTENCY_KEY, "is given more than once")])
+    key = values[0].strip(" \t")
+    if len(key) > 1 and key.startswith('"') and key.endswith('"'):
+        key = _ESCAPED.sub(r"\1", key[1:-1])
+    if len(key) > limits.MAX_KEY or not _KEY.fullmatch(key):
+        raise Invalid(
+            [
+                FieldError(
+                    IDEMPOTENCY_KEY, f"must be 1 to {limits.MAX_KEY} printable ASCII characters, spaces inside only"
+                )
+            ]
+        )
+    return IdempotencyKey(key)
+
+
+HEADERS: Mapping[object, RequestHeader] = MappingProxyType(
+    {
+        IdempotencyKey | None: RequestHeader(
+            IDEMPOTENCY_KEY,
+            "Names this submission: the same again is answered with the same task.",
+            {"type": "string", "minLength": 1, "maxLength": limits.MAX_KEY},
+            read_idempotency_key,
+        )
+    }
+)
+"""By the annotation that asks for them."""
