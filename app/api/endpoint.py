@@ -55,8 +55,8 @@ class Answer:
     Attributes:
         description: For the document.
         body: The type of the body, or None without one.
-        media_type: Of the body.
         headers: Those it always has, by name, with their descriptions.
+        media_type: Of the body.
         sometimes: Those it may have.
     """
 

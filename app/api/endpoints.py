@@ -19,7 +19,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "POST", "/tasks", submissions.submit_task, "Submit a task", "tasks", _WRITE,
         {
             _CREATED: Answer("The task is kept and will run.", Task, _LOCATION),
-            _OK: Answer("The task that there is for this key, as it is now.", Task, _LOCATION, submissions.INSTEAD),
+            _OK: Answer("The task there is for the key, as it is now.", Task, _LOCATION, sometimes=submissions.INSTEAD),
         },
         (IdempotencyKeyReused, StoreUnavailable),
         examples=submissions.ONE_EXAMPLE,

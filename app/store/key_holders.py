@@ -50,16 +50,19 @@ async def find_holders(tasks: Collection, refused: Sequence[TaskDocument]) -> di
     if keyed:
         holders = await by_idempotency_key(tasks, keyed.values())
         _note(reasons, Hold.IDEMPOTENCY, keyed, holders)
-    unique = {
-        each["_id"]: each["unique_key"] for each in refused if "unique_key" in each and each["_id"] not in reasons
-    }
-    if unique:
-        found = await _find(tasks, "unique_key", unique.values(), UNFINISHED_ONLY)
-        _note(reasons, Hold.UNIQUE, unique, {document["unique_key"]: document for document in found})
     rest = [document["_id"] for document in refused if document["_id"] not in reasons]
     if rest:
+        # Before unique keys: one that is there itself may have ended, and its key may be another's by now.
         found = await tasks.find({"_id": {"$in": rest}}, {"_id": 1}).to_list(None)
         reasons.update({document["_id"]: None for document in found})
+    unique = {
+        document["_id"]: document["unique_key"]
+        for document in refused
+        if "unique_key" in document and document["_id"] not in reasons
+    }
+    if unique:
+        holding = await _find(tasks, "unique_key", unique.values(), UNFINISHED_ONLY)
+        _note(reasons, Hold.UNIQUE, unique, {document["unique_key"]: document for document in holding})
     return reasons
 
 

@@ -50,10 +50,10 @@ def test_every_operation_says_what_is_needed_to_use_it() -> None:
 
 def test_statuses_of_a_submission() -> None:
     assert list(OPERATIONS["submit_task"]["responses"]) == [
-        "201", "400", "401", "403", "413", "415", "422", "429", "500", "503"
+        "200", "201", "400", "401", "403", "413", "415", "422", "429", "500", "503"
     ]  # fmt: skip
     assert list(OPERATIONS["submit_tasks"]["responses"]) == [
-        "201", "207", "400", "401", "403", "413", "415", "422", "429", "500", "503"
+        "200", "201", "207", "400", "401", "403", "413", "415", "422", "429", "500", "503"
     ]  # fmt: skip
     both = OPERATIONS["submit_tasks"]["responses"]["422"]["content"]
     assert set(both) == {"application/json", "application/problem+json"}

@@ -11,6 +11,7 @@ from bson import ObjectId
 
 from settings import Settings
 from tests.api.conftest import Answer, Api
+from tests.waiting import wait_until
 
 MongoClient = pymongo.MongoClient[dict[str, Any]]
 KEY = "Idempotency-Key"
@@ -112,10 +113,11 @@ async def test_a_refused_submission_leaves_its_key_free(api: Api) -> None:
 
 
 async def test_a_submission_that_could_not_be_accepted_any_more_is_still_answered(api: Api, change_task: Any) -> None:
-    soon = (datetime.now(UTC) + timedelta(seconds=0.3)).isoformat()
+    moment = datetime.now(UTC) + timedelta(seconds=0.3)
+    soon = moment.isoformat()
     first = await submit(api, "k", start_before=soon)
     assert first.status == 201
-    await asyncio.sleep(0.3)
+    await wait_until(lambda: datetime.now(UTC) > moment)
     again = await submit(api, "k", start_before=soon)
     assert (again.status, again.json["id"]) == (200, first.json["id"])
     assert (await submit(api, "other", start_before=soon)).code == "invalid"

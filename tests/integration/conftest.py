@@ -146,9 +146,11 @@ def _invariants(
             assert document["lease"]["until"] > utc_now(), f"{where} runs without a live lease"
         else:
             assert document["lease"] is None, f"{where} is {document['status']} and has a lease"
+        # The unique index over unfinished tasks rests on this.
+        ended_at = document["finished_at"]
+        assert (ended_at is not None) is (document["status"] in TERMINAL), f"{where} ended at {ended_at}"
         assert document["attempt"] - document["losses"] <= document["max_attempts"], f"{where} had too many attempts"
         if document["status"] in TERMINAL:
-            assert document["finished_at"] is not None, f"{where} ended at no time"
             assert not redis_client.exists(f"arq:in-progress:{document['_id']}"), f"{where} ended and is in progress"
     for key in redis_client.scan_iter(count=1000):
         assert KNOWN_KEYS.fullmatch(key.decode()), f"unknown key {key!r}"
