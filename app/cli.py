@@ -26,8 +26,15 @@ BAD_USAGE = 2
 _MAX_PROCESSES = 256
 _SERVE, _TALK = "Run a service", "Talk to a service"
 
-RESOURCES: Mapping[str, str] = MappingProxyType({"keys": "keys"})
-"""Commands of `app.commands`: the module of each."""
+RESOURCES: Mapping[str, str] = MappingProxyType(
+    {
+        "tasks": "tasks:commands",
+        "types": "service:types",
+        "stats": "service:stats",
+        "keys": "keys:commands",
+    }
+)
+"""The commands of `app.commands`: module and name of each."""
 
 
 class _Commands(TyperGroup):
@@ -38,10 +45,11 @@ class _Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in RESOURCES and cmd_name not in self.commands:
-            module = importlib.import_module(f"app.commands.{RESOURCES[cmd_name]}")
-            command = cast("TyperGroup", typer.main.get_command(module.commands))
-            command.rich_help_panel = _TALK
-            self.add_command(command, cmd_name)
+            module, _, name = RESOURCES[cmd_name].partition(":")
+            commands: typer.Typer = getattr(importlib.import_module(f"app.commands.{module}"), name)
+            command = cast("TyperGroup", typer.main.get_command(commands))
+            command.name, command.rich_help_panel = cmd_name, _SERVE if cmd_name == "keys" else _TALK
+            self.add_command(command)
         return super().get_command(ctx, cmd_name)
 
 
@@ -89,7 +97,7 @@ def _refuse(message: str, code: int) -> int:
 @cli.callback()
 def _root(
     ctx: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,  # noqa: FBT002 - as Typer reads options
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     """A durable task queue that runs as a service."""
     if version:

@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that follow from code: states.md, settings.md, and metrics.md.
+"""Writes the pages of docs/ that follow from code: states.md, settings.md, metrics.md and commands.md.
 
 `make docs` writes them. With `--check` nothing is written and the exit code is 1 when a page is not what it would be.
 """
@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from command_reference import reference
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -90,8 +91,24 @@ def metrics_page() -> str:
     )
 
 
+def commands_page() -> str:
+    """Every command of commands.md."""
+    return _page(
+        "Commands",
+        "the commands in app/cli.py and app/commands/",
+        "`arqive`, or `python -m app`, and what it takes; [the command line](command-line.md) says how to use it. "
+        "`arqive COMMAND --help` shows the same.",
+        *reference(),
+    )
+
+
 PAGES: Mapping[str, Callable[[], str]] = MappingProxyType(
-    {"states.md": states_page, "settings.md": settings_page, "metrics.md": metrics_page}
+    {
+        "states.md": states_page,
+        "settings.md": settings_page,
+        "metrics.md": metrics_page,
+        "commands.md": commands_page,
+    }
 )
 """Name in docs/ and what writes it."""
 

@@ -5,16 +5,12 @@ from typing import Annotated
 
 import typer
 
+from app.commands.session import resource
 from app.core.api_keys import Scope, entry_of, new_key
 
-commands = typer.Typer(help="Make API keys.")
+commands = resource("Make API keys.")
 
 _BAD_ARGUMENT = 2
-
-
-@commands.callback()
-def _group() -> None:
-    """Make API keys."""
 
 
 @commands.command()

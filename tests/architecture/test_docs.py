@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import main
+from app.cli import RESOURCES, main
 from tests.architecture.tree import ROOT, files, shown
 
 PAGES = [*sorted(ROOT.glob("*.md")), *files(".md", under=("docs", "examples", "bench", "deploy"))]
@@ -17,7 +17,9 @@ TOP = r"app|settings|tests|docs|bench|examples|deploy|requirements|\.ci"
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
 _DOOR = re.compile(r"(?:^|[;&|$`(] ?|CI=true )make ([a-z][a-z-]*)", re.MULTILINE)
-_COMMAND = re.compile(r"(?:python3? -m app|\barqive|docker run .*?\barqive(?::\S+)?) ([a-z]+)\b(?!\.)")
+_COMMAND = re.compile(
+    r"(?:python3? -m app|\barqive|docker run .*?\barqive(?::\S+)?) ([a-z]+)\b(?!\.)(?: ([a-z]+)\b(?!\.))?"
+)
 _PATH = re.compile(rf"(?<![\w./-])((?:{TOP})/[\w.*/-]*)")
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
 
@@ -44,8 +46,10 @@ def test_every_door_named_exists(page: Path) -> None:
 @pages
 def test_every_command_named_exists(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     named = {command for code in _code(page) for command in _COMMAND.findall(code)}
-    for command in sorted(named):
-        assert main([command, "--help"]) == 0, capsys.readouterr().err
+    groups = {name for name, kind in RESOURCES.items() if kind.endswith(":commands")}
+    for command, inner in sorted(named):
+        words = [command, inner] if inner and command in groups else [command]
+        assert main([*words, "--help"]) == 0, capsys.readouterr().err
 
 
 @pages

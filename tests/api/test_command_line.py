@@ -1,0 +1,233 @@
+"""The commands that talk to a service, against a real one with a worker, which runs in a thread of its own."""
+
+import asyncio
+import io
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import cli
+from app.api.app import build_app
+from app.tasks.registry import load_task_modules
+from app.web import open_backend
+from app.worker import open_worker
+from settings import Settings, load_settings
+from tests.api.conftest import ServerAsServed
+
+NOBODY = "0" * 24
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[str]:
+    """The URL of a service with a worker."""
+    changed = load_settings(**{**settings.model_dump(), "health_port": 0, "task_modules": "tests.sample_tasks"})
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+    ready: asyncio.Future[str] = loop.create_future()
+
+    async def serve() -> None:
+        types = load_task_modules(changed.task_modules)
+        application = build_app(
+            partial(open_backend, changed, types), max_body_bytes=changed.max_body_bytes, version="1.2.3"
+        )
+        async with ServerAsServed(application) as server, open_worker(changed, types) as worker:
+            claiming = asyncio.create_task(worker.loop.main())
+            ready.set_result(str(server.make_url("/")))
+            await stop.wait()
+            worker.loop.stop_claiming()
+            await claiming
+            worker.runner.release_all()
+            await worker.loop.drain(10)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    yield asyncio.run_coroutine_threadsafe(_value(ready), loop).result(20)
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+    loop.close()
+
+
+async def _value(ready: "asyncio.Future[str]") -> str:
+    return await ready
+
+
+class Terminal:
+    """Runs commands and gives what they print."""
+
+    def __init__(self, capsys: Output) -> None:
+        self._capsys = capsys
+        self.err = ""
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """The standard output of a command that ends with this exit code."""
+        ended = cli.main(arguments)
+        out, self.err = self._capsys.readouterr()
+        assert ended == code, self.err
+        assert "Traceback" not in self.err
+        return out
+
+    def json(self, *arguments: str, code: int = 0) -> list[Any]:
+        """The JSON values that it prints, one a line."""
+        return [json.loads(line) for line in self.run(*arguments, code=code).splitlines()]
+
+
+@pytest.fixture
+def terminal(service: str, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.setenv("ARQIVE_URL", service)
+    return Terminal(capsys)
+
+
+def test_a_task_is_submitted_waited_for_shown_and_deleted(terminal: Terminal) -> None:
+    [task] = terminal.json("tasks", "submit", "echo", "--payload", '{"n": 1}', "--tag", "a", "--wait")
+    assert (task["status"], task["result"], task["tags"]) == ("completed", {"n": 1}, ["a"])
+    [shown] = terminal.json("tasks", "show", task["id"])
+    assert shown == task
+    for_people = terminal.run("tasks", "show", task["id"], "--table")
+    assert "status    completed" in for_people
+    assert "Attempts that have ended" in for_people
+    assert terminal.run("tasks", "delete", task["id"], "--table") == f"Task {task['id']} is deleted\n"
+    assert terminal.run("tasks", "show", task["id"], code=3) == ""
+    assert terminal.err == f"arqive: There is no task with the id '{task['id']}'.\n"
+
+
+def test_a_task_that_fails_is_exit_code_1(terminal: Terminal) -> None:
+    out = terminal.run("tasks", "submit", "test.fail", "--wait", "--table", code=1)
+    assert "failed, permanent: " in out
+    [task] = terminal.json("tasks", "list", "--status", "failed")
+    assert "permanent" in terminal.run("tasks", "list", "--table")
+    [again] = terminal.json("tasks", "retry", task["id"])
+    assert again["round"] == 2
+    assert terminal.json("tasks", "wait", task["id"], code=1)[0]["status"] == "failed"
+
+
+def test_a_task_is_cancelled_and_what_cannot_be_is_exit_code_5(terminal: Terminal) -> None:
+    [task] = terminal.json("tasks", "submit", "echo", "--delay", "1h", "--priority", "3")
+    assert terminal.json("tasks", "wait", task["id"], "--timeout", "0.05", code=7) == []
+    assert "is pending after 0.05 s" in terminal.err
+    assert terminal.run("tasks", "cancel", task["id"], "--table") == f"Task {task['id']} is cancelled\n"
+    terminal.run("tasks", "cancel", task["id"], code=5)
+    assert "Cannot cancel a task that is cancelled" in terminal.err
+
+
+def test_several_have_one_exit_code(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [terminal.json("tasks", "submit", "echo", "--delay", "60")[0]["id"] for _ in range(2)]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*ids, ids[0]])))
+    assert {task["id"] for task in terminal.json("tasks", "cancel", "-")} == set(ids)
+    terminal.run("tasks", "retry", ids[0], NOBODY, code=3)
+    terminal.run("tasks", "cancel", ids[1], NOBODY, code=1)  # one is 5, the other 3
+    assert terminal.err.count("\n") == 2
+
+
+def test_what_the_service_refuses_is_exit_code_2(terminal: Terminal) -> None:
+    terminal.run("tasks", "submit", "sleep", "-p", '{"seconds": "long"}', code=2)
+    assert terminal.err.startswith("arqive: payload.seconds: ")
+    assert terminal.err.count("\n") == 1
+
+
+def test_a_file_is_submitted_line_by_line(terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.ndjson"
+    file.write_text('{"type": "echo", "delay": 60}\n\n{"type": "nope"}\nnonsense\n[]\n{"type": "echo", "delay": 60}\n')
+    out = terminal.json("tasks", "submit", "--file", str(file), code=1)
+    assert [item.get("status") or (item["line"], item["code"]) for item in out] == [
+        "pending", (3, "invalid"), (4, "bad_json"), (5, "bad_json"), "pending",
+    ]  # fmt: skip
+    assert out[1]["errors"][0]["field"] == "type"
+    assert len(terminal.json("tasks", "list")) == 2
+    assert terminal.run("tasks", "submit", "--file", str(file), "--table", code=1) == ""
+    assert "arqive: line 4: is not JSON" in terminal.err
+    assert terminal.err.endswith("2 submitted, 3 refused\n")
+
+
+def test_the_input_is_submitted_in_chunks(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.commands.submit.LINES", 2)
+    lines = [json.dumps({"type": "echo", "delay": 60, "payload": {"n": n}}) for n in range(5)]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
+    out = terminal.json("tasks", "submit", "--file", "-")
+    assert [task["payload"]["n"] for task in out] == [0, 1, 2, 3, 4]
+    assert len(terminal.json("tasks", "list", "--limit", "3")) == 3
+    assert len(terminal.json("tasks", "list", "-n", "1", "--all", "--created-after", "1h", "--type", "echo")) == 5
+    assert terminal.json("tasks", "list", "--created-before", "1h") == []
+
+
+def test_a_list_of_nothing_says_so_to_people_only(terminal: Terminal) -> None:
+    assert terminal.run("tasks", "list", "--table") == ""
+    assert terminal.err == "No task matches.\n"
+    assert terminal.run("tasks", "list") == ""
+    assert terminal.err == ""
+
+
+def test_what_the_service_tells_about_itself(terminal: Terminal) -> None:
+    assert {"echo", "http.request"} <= {kind["name"] for kind in terminal.json("types")}
+    assert "Return the payload." in terminal.run("types", "--table")
+    [stats] = terminal.json("stats")
+    assert stats["workers"] == 1
+    for_people = terminal.run("stats", "--table")
+    assert "workers    1\n" in for_people.replace(" \n", "\n")
+    assert "OLDEST" in for_people
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["submit"], "give the TYPE of the task, or --file"),
+        (["submit", "echo", "--file", "x"], "--file takes all of each task from its line: give nothing else"),
+        (["submit", "--file", "/no/such/file"], "--file: [Errno 2] No such file or directory: '/no/such/file'"),
+        (["submit", "echo", "-p", "{"], "the payload cannot be read: "),
+        (["submit", "echo", "-p", "[]"], "the payload is no JSON object"),
+        (["submit", "echo", "-p", "@/no/such/file"], "the payload cannot be read: "),
+        (["submit", "echo", "--delay", "soon"], "Invalid value for '--delay': 'soon' is no duration"),
+        (["submit", "echo", "--run-at", "soon"], "Invalid value for '--run-at': 'soon' is no moment"),
+        (["list", "--status", "lost"], "Invalid value for '--status' / '-s': 'lost' is not one of 'pending'"),
+        (["show"], "Missing argument 'ID'."),
+        (["wait", " ", "--url", "nowhere"], "ARQIVE_URL: the URL of a service starts with http"),
+        (["show", NOBODY, "--api-key-file", "/no/such/file"], "ARQIVE_API_KEY_FILE: [Errno 2] No such file"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: Output, arguments: list[str], complaint: str
+) -> None:
+    monkeypatch.setenv("ARQIVE_URL", "http://127.0.0.1:1")
+    assert cli.main(["tasks", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"arqive: {complaint}")
+    assert err.count("\n") == 1
+
+
+def test_a_service_that_is_not_there_is_exit_code_4(capsys: Output, tmp_path: Path) -> None:
+    assert cli.main(["stats", "--url", "http://127.0.0.1:1", "--retry-for", "0"]) == 4
+    assert capsys.readouterr() == ("", "arqive: http://127.0.0.1:1 does not answer: Connection refused.\n")
+    file = tmp_path / "tasks.ndjson"
+    file.write_text('x\n{"type": "echo"}\n')
+    arguments = ["--file", str(file), "--url", "http://127.0.0.1:1", "--retry-for", "0"]
+    assert cli.main(["tasks", "submit", *arguments]) == 4
+    assert "from line 2 on nothing is submitted: http://127.0.0.1:1 does not answer" in capsys.readouterr().err
+
+
+def test_it_runs_as_a_process_of_its_own(service: str, tmp_path: Path) -> None:
+    def run(*arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "app", "tasks", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(cli.__file__).parents[1],
+            env={"ARQIVE_URL": service, "CONCURRENCY": "not of interest here"},
+        )
+
+    done = run("submit", "-f", "-", stdin='{"type": "echo"}\n' * 3)
+    ids = [json.loads(line)["id"] for line in done.stdout.splitlines()]
+    assert (done.returncode, len(ids), done.stderr) == (0, 3, "")
+    waited = run("wait", "-", stdin="\n".join(ids))
+    assert (waited.returncode, waited.stderr) == (0, "")
+    assert {json.loads(line)["status"] for line in waited.stdout.splitlines()} == {"completed"}
