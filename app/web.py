@@ -69,7 +69,9 @@ def run(settings: Settings, seat: Seat | None = None) -> int:
         TaskModuleError: a module of TASK_MODULES cannot be imported.
         TaskTypeError: one of them registers a type wrongly.
     """
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(
+        settings.log_level, settings.log_format, modules=settings.task_modules, access_log=settings.access_log
+    )
     types = load_task_modules(settings.task_modules)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(settings, types, seat))
@@ -93,13 +95,17 @@ async def serve(settings: Settings, types: TaskTypes, seat: Seat | None = None) 
         print(f"arqive: {_refusal(error, settings)}", file=sys.stderr)  # noqa: T201 - for whoever starts it
         await runner.cleanup()
         return 1
-    logger.info("listening on %s", _url(settings.host, runner.addresses[0][1]))
+    logger.info("listening on %s", _url(settings.host, runner.addresses[0][1]), extra={"event": "listening"})
     if not access.restricted:
         logger.warning("No API keys are set: everybody who can reach this port may do everything; see API_KEYS")
     await stop.wait()
-    logger.info("Stopping: no new connections, requests under way get up to %g s", settings.shutdown_grace_seconds)
+    logger.info(
+        "Stopping: no new connections, requests under way get up to %g s",
+        settings.shutdown_grace_seconds,
+        extra={"event": "stopping"},
+    )
     await runner.cleanup()
-    logger.info("Stopped")
+    logger.info("Stopped", extra={"event": "stopped"})
     return 0
 
 

@@ -89,7 +89,7 @@ def run(settings: Settings, seat: Seat | None = None) -> int:
         TaskModuleError: a module of TASK_MODULES cannot be imported.
         TaskTypeError: one of them registers a type wrongly.
     """
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.log_level, settings.log_format, modules=settings.task_modules)
     types = load_task_modules(settings.task_modules)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, types, seat))
@@ -109,14 +109,20 @@ async def serve(settings: Settings, types: TaskTypes, seat: Seat | None = None) 
     """Run a worker in this loop until SIGTERM or SIGINT."""
     stop = StopSignals()
     async with open_worker(settings, types, seat) as parts:
-        logger.info("Worker %s serves %s with %d slots", parts.id, ", ".join(settings.queues), settings.concurrency)
+        logger.info(
+            "Worker %s serves %s with %d slots",
+            parts.id,
+            ", ".join(settings.queues),
+            settings.concurrency,
+            extra={"event": "serving"},
+        )
         claiming = asyncio.create_task(parts.loop.main())
         await asyncio.wait({claiming, asyncio.create_task(stop.first.wait())}, return_when=asyncio.FIRST_COMPLETED)
         parts.loop.stop_claiming()
         await claiming
-        logger.info("Stopping: %d tasks are running", parts.loop.running)
+        logger.info("Stopping: %d tasks are running", parts.loop.running, extra={"event": "stopping"})
         await _drain(parts, stop, settings.shutdown_grace_seconds)
-        logger.info("Stopped")
+        logger.info("Stopped", extra={"event": "stopped"})
 
 
 async def _drain(parts: WorkerParts, stop: StopSignals, grace_s: float) -> None:
@@ -129,7 +135,7 @@ async def _drain(parts: WorkerParts, stop: StopSignals, grace_s: float) -> None:
     for task in pending:
         task.cancel()
     if parts.loop.running:
-        logger.info("Releasing %d tasks", parts.loop.running)
+        logger.info("Releasing %d tasks", parts.loop.running, extra={"event": "releasing"})
         parts.runner.release_all()
         await parts.loop.drain(grace_s=30.0)
 

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationError, Valid
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from settings.api_keys import MAX_RATE, ApiKeyEntry, each_once, parse_entries, read_entries
+from settings.urls import check_server_url
 
 QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$", max_length=100)]
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*$")]
@@ -93,6 +94,9 @@ class Settings(BaseSettings):
         "INFO", description="Least severe level that is logged."
     )
     log_format: Literal["json", "console"] = Field("json", description="One JSON object a line, or lines for people.")
+    access_log: bool = Field(
+        default=False, description="Whether web logs a line for each request; costs up to a tenth of its throughput."
+    )
 
     @property
     def api_key_entries(self) -> tuple[ApiKeyEntry, ...]:
@@ -150,16 +154,14 @@ class Settings(BaseSettings):
 
     @field_validator("mongo_url")
     @classmethod
-    def _mongo_scheme(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("mongodb://", "mongodb+srv://")):
-            raise ValueError("must start with mongodb:// or mongodb+srv://")
+    def _sound_mongo_url(cls, value: SecretStr) -> SecretStr:
+        check_server_url(value.get_secret_value(), schemes=("mongodb", "mongodb+srv"))
         return value
 
     @field_validator("redis_url")
     @classmethod
-    def _redis_scheme(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must start with redis://, rediss:// or unix://")
+    def _sound_redis_url(cls, value: SecretStr) -> SecretStr:
+        check_server_url(value.get_secret_value(), schemes=("redis", "rediss", "unix"))
         return value
 
 

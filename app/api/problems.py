@@ -15,6 +15,7 @@ from pydantic_core import to_json
 from app.core import errors
 from app.core.api_keys import Scope
 from app.core.errors import ArqiveError, FieldError
+from app.telemetry.logging import name_request
 
 logger = logging.getLogger(__name__)
 
@@ -174,6 +175,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
     """Give every answer a request id, and turn whatever is raised into a problem document."""
     given = request.headers.get(REQUEST_ID, "")
     request_id = given if _SANE_REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
+    name_request(request_id)
     try:
         response = await handler(request)
     except Exception as error:  # noqa: BLE001 - no client ever gets a traceback
@@ -194,8 +196,8 @@ def _response_to(error: Exception, request: web.Request, request_id: str) -> web
             refusal = error
         case _:
             logger.error(
-                "Request %s failed: %s %s", request_id, request.method, request.path_qs, exc_info=error,
-                extra={"request_id": request_id},
+                "Request %s failed: %s %s", request_id, request.method, request.rel_url.raw_path, exc_info=error,
+                extra={"event": "request_failed", "request_id": request_id},
             )  # fmt: skip
             refusal = InternalError(f"Something unexpected happened; the log has it under the request id {request_id}.")
     match refusal:

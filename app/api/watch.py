@@ -1,11 +1,15 @@
-"""Watches every request: counts it, times it."""
+"""Watches every request: counts it, times it, and logs it where ACCESS_LOG says so."""
 
+import logging
 import time
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from app.api.keys import BACKEND
+from app.telemetry.logging import ACCESS
+
+access_logger = logging.getLogger(ACCESS)
 
 UNMATCHED = "(unmatched)"
 """The endpoint of a request for a path that does not exist."""
@@ -19,8 +23,23 @@ async def watch_requests(request: web.Request, handler: Handler) -> web.StreamRe
     started = time.perf_counter()
     response = await handler(request)
     method = request.method if request.method in hdrs.METH_ALL else OTHER_METHOD
-    request.app[BACKEND].metrics.requested(method, endpoint_of(request), response.status, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    request.app[BACKEND].metrics.requested(method, endpoint_of(request), response.status, seconds)
+    if access_logger.isEnabledFor(logging.INFO):
+        _log(request, response, seconds)
     return response
+
+
+def _log(request: web.Request, response: web.StreamResponse, seconds: float) -> None:
+    """Without the query and without headers, which may hold secrets."""
+    milliseconds = round(seconds * 1000, 1)
+    access_logger.info(
+        "%s %s: %d in %g ms", request.method, request.rel_url.raw_path, response.status, milliseconds,
+        extra={
+            "event": "request", "method": request.method, "path": request.rel_url.raw_path, "status": response.status,
+            "duration_ms": milliseconds, "client": request.remote,
+        },
+    )  # fmt: skip
 
 
 def endpoint_of(request: web.Request) -> str:

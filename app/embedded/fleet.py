@@ -123,7 +123,13 @@ class Fleet:
                 return
             is_first = False
             pause_s = FIRST_PAUSE_S if steady else min(2 * pause_s, LONGEST_PAUSE_S)
-            logger.warning("%s (pid %d) %s; starting another", child.name, child.pid, child.how_it_ended())
+            logger.warning(
+                "%s (pid %d) %s; starting another",
+                child.name,
+                child.pid,
+                child.how_it_ended(),
+                extra={"event": "process_ended"},
+            )
             await self._pause(0 if steady else pause_s)
 
     async def _until_it_ends(self, child: ChildProcess) -> int:

@@ -105,7 +105,7 @@ class LeasedWorker(Worker):
             try:
                 more = await self._claim_once()
             except QueueUnavailable as error:
-                logger.warning("Cannot claim: %s", error)
+                logger.warning("Cannot claim: %s", error, extra={"event": "claim_failed"})
                 await asyncio.sleep(OUTAGE_PAUSE_S)
                 continue
             if not more:

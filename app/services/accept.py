@@ -115,7 +115,12 @@ class Acceptor:
         except (QueueUnavailable, TimeoutError) as error:
             self._try_again_at = clock() + OUTAGE_PAUSE_S
             reason = str(error) or f"no answer within {DISPATCH_PATIENCE_S:g} s"
-            logger.warning("Kept %d tasks but could not queue them, reconcile will: %s", len(entries), reason)
+            logger.warning(
+                "Kept %d tasks but could not queue them, reconcile will: %s",
+                len(entries),
+                reason,
+                extra={"event": "dispatch_failed"},
+            )
 
 
 def entry_of(document: TaskDocument) -> Entry:

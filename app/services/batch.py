@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -35,7 +36,8 @@ class Batcher(Generic[Item]):
         done = loop.create_future()
         self._waiting.append((item, done))
         if self._flushing is None:
-            self._flushing = asyncio.create_task(self._flush())
+            # In a context of its own: what it logs is not about the request or the task that happened to come first.
+            self._flushing = asyncio.create_task(self._flush(), context=Context())
         if patience_s is None:
             await done
             return

@@ -4,8 +4,10 @@ import asyncio
 import logging
 import traceback
 from concurrent.futures import Executor
+from contextvars import copy_context
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -79,7 +81,8 @@ class Execution:
             if self._type.is_async:
                 return await self._type.handler(self.context, payload)
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, self._type.handler, self.context, payload)
+            run = partial(copy_context().run, self._type.handler, self.context, payload)
+            return await loop.run_in_executor(self._executor, run)
         except (SystemExit, KeyboardInterrupt) as error:
             # In a task of the loop these would end the worker and with it every other task.
             raise RuntimeError(f"the handler raised {error!r}") from error
@@ -110,7 +113,12 @@ class Execution:
 
     def _interrupted(self) -> Outcome:
         if self._handler is not None and not self._handler.done():
-            logger.warning("Handler of %s task %s did not stop", self.attempt.type, self.attempt.task_id)
+            logger.warning(
+                "Handler of %s task %s did not stop",
+                self.attempt.type,
+                self.attempt.task_id,
+                extra={"event": "handler_stuck"},
+            )
         match self._interruption:
             case Interruption.CANCEL:
                 return Cancelled()

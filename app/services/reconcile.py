@@ -114,7 +114,12 @@ class Reconciler:
         mark = await self._queue.begin_rebuild(identity)
         offered = await self._offer(self._unfinished.waiting())
         noted = await self._queue.end_rebuild(mark)
-        logger.info("Rebuilt the queues: offered %d tasks%s", offered, "" if noted else ", and Redis forgot some again")
+        logger.info(
+            "Rebuilt the queues: offered %d tasks%s",
+            offered,
+            "" if noted else ", and Redis forgot some again",
+            extra={"event": "queues_rebuilt"},
+        )
         return offered
 
     async def _look(self, *, since: datetime, until: datetime) -> int:

@@ -20,6 +20,7 @@ from app.store.attempts import AttemptStore
 from app.store.begun import Begun
 from app.store.settlements import Record
 from app.telemetry.catalogue import Operation
+from app.telemetry.logging import name_attempt
 from app.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class TaskRunner:
             try:
                 begun = await self._attempts.begin(claim, now=utc_now())
             except StoreUnavailable as error:
-                logger.warning("Cannot begin %d tasks: %s", len(claim.task_ids), error)
+                logger.warning("Cannot begin %d tasks: %s", len(claim.task_ids), error, extra={"event": "begin_failed"})
             else:
                 await reach(FaultPoint.AFTER_BEGIN)
                 return begun
@@ -110,6 +111,7 @@ class TaskRunner:
 
     async def run(self, attempt: Attempt) -> None:
         """Run the handler and record the outcome."""
+        name_attempt(attempt.task_id, attempt.type, attempt.number)
         context = Context(
             task_id=attempt.task_id, attempt=attempt.number, type=attempt.type, queue=attempt.queue, http=self._http
         )
@@ -125,7 +127,7 @@ class TaskRunner:
             # Before it is settled: a renewal of what has just been settled would look like a lost lease.
             self.executions.remove(execution)
         if outcome is None:
-            logger.warning("Lost the lease of %s task %s", attempt.type, attempt.task_id)
+            logger.warning("Lost the lease of %s task %s", attempt.type, attempt.task_id, extra={"event": "lease_lost"})
         else:
             await self._settle(execution, outcome)
 

@@ -117,9 +117,14 @@ class Settler:
                 return await self._record_once(records)
             except StoreUnavailable as error:
                 if loop.time() + pause_s > deadline:
-                    logger.error("Could not record %d outcomes, their attempts are lost: %s", len(records), error)  # noqa: TRY400
+                    logger.error(  # noqa: TRY400 - what it raises tells the rest
+                        "Could not record %d outcomes, their attempts are lost: %s", len(records), error,
+                        extra={"event": "outcomes_lost"},
+                    )  # fmt: skip
                     raise
-                logger.warning("Cannot record %d outcomes yet: %s", len(records), error)
+                logger.warning(
+                    "Cannot record %d outcomes yet: %s", len(records), error, extra={"event": "settle_failed"}
+                )
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
@@ -136,7 +141,11 @@ class Settler:
             recorded = await self._store.settle(written)
         if recorded < len(written):
             self._metrics.late(len(written) - recorded)
-            logger.warning("%d outcomes came too late: other leases hold their tasks", len(written) - recorded)
+            logger.warning(
+                "%d outcomes came too late: other leases hold their tasks",
+                len(written) - recorded,
+                extra={"event": "outcomes_late"},
+            )
         return written
 
 

@@ -51,6 +51,15 @@ BAD_VALUES = [
     ("CALLBACK_SECRETS", "whsec_not base64"),
     ("LOG_LEVEL", "LOUD"),
     ("LOG_FORMAT", "xml"),
+    ("ACCESS_LOG", "perhaps"),
+    ("MONGO_URL", "mongodb://user:hun/ter2@db"),
+    ("MONGO_URL", "mongodb://user:hun@ter2@db"),
+    ("MONGO_URL", "mongodb://user:hun:ter2@db"),
+    ("MONGO_URL", "mongodb://user:hun%ter2@db"),
+    ("MONGO_URL", "mongodb://db:hunter2"),
+    ("MONGO_URL", "mongodb://a,b c"),
+    ("REDIS_URL", "redis://:hun/ter2@db"),
+    ("REDIS_URL", "redis://db:port"),
 ]
 
 LIMITS = [
@@ -134,6 +143,17 @@ def test_every_bad_variable_is_named_at_once(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CONCURRENCY", "0")
     with pytest.raises(SettingsError, match=r"PORT: .*\(got 'http'\); CONCURRENCY: .*\(got '0'\)"):
         load_settings()
+
+
+@pytest.mark.parametrize(("variable", "value"), [each for each in BAD_VALUES if "ter2" in each[1]])
+def test_nothing_of_a_password_in_a_broken_url_is_shown(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "hun" not in str(caught.value)
+    assert "ter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("variable", ["MONGO_URL", "REDIS_URL"])
