@@ -6,29 +6,27 @@ import os
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import uvloop
 
 from app.api.probes import serve_probes
-from app.core.attempt import Attempt
 from app.core.clock import utc_now
 from app.core.errors import StoreUnavailable
 from app.core.ids import TaskId, WorkerId, new_worker_id
 from app.core.task_type import TaskTypes
 from app.queue import keys
 from app.queue.connect import open_redis
-from app.queue.leases import open_lease_queue
 from app.queue.signals import Signals
 from app.queue.task_queue import TaskQueue
 from app.queue.worker import LeasedWorker
 from app.services import reconcile, report
 from app.services.callbacks import Callbacks
 from app.services.context import HttpAccess
-from app.services.execute import Executions, Interruption
-from app.services.keep_leases import LeaseKeeper, in_thread
+from app.services.execute import Interruption
+from app.services.keep_leases import keep_leases
 from app.services.measure_lag import measure_lag
 from app.services.reconcile import Reconciler
 from app.services.report import Reporter
@@ -40,8 +38,7 @@ from app.services.supervise import repeat, until_done
 from app.store.attempts import AttemptStore
 from app.store.duties import DutyStore
 from app.store.indexes import create_indexes
-from app.store.leases import LeaseStore
-from app.store.mongo import Mongo, open_mongo, open_mongo_for_thread
+from app.store.mongo import Mongo, open_mongo
 from app.store.settlements import SettlementStore
 from app.store.unfinished import UnfinishedStore
 from app.store.workers import WorkerDocument, WorkerStore
@@ -159,7 +156,16 @@ async def open_worker(settings: Settings, types: TaskTypes, seat: Seat | None = 
         metrics.watch_slots(settings.concurrency, lambda: parts.loop.running)
         exposition = Exposition(metrics, seat)
         await stack.enter_async_context(exposition.open())
-        await stack.enter_async_context(_leases(settings, parts.runner.executions, metrics))
+        await stack.enter_async_context(
+            keep_leases(
+                settings.mongo_url.get_secret_value(),
+                settings.mongo_database,
+                settings.redis_url.get_secret_value(),
+                executions=parts.runner.executions,
+                lease=timedelta(seconds=settings.lease_seconds),
+                metrics=metrics,
+            )
+        )
         await stack.enter_async_context(_background(parts, mongo))
 
         async def readiness() -> list[str]:
@@ -228,27 +234,6 @@ def _document(settings: Settings, types: TaskTypes, worker_id: WorkerId) -> Work
         "started_at": utc_now(),
         "seen_at": utc_now(),
     }
-
-
-def _leases(settings: Settings, executions: Executions, metrics: Metrics) -> AbstractAsyncContextManager[None]:
-    """Keep the leases of what runs, in a thread with connections of its own."""
-    loop = asyncio.get_running_loop()
-    lease = timedelta(seconds=settings.lease_seconds)
-    patience = lease / 3
-
-    def interrupt(attempt: Attempt, why: Interruption) -> None:
-        loop.call_soon_threadsafe(executions.interrupt_attempt, attempt, why)
-
-    def keep(stop: threading.Event) -> None:
-        mongo_url, redis_url = settings.mongo_url.get_secret_value(), settings.redis_url.get_secret_value()
-        with (
-            open_mongo_for_thread(mongo_url, settings.mongo_database, timeout=patience) as database,
-            open_lease_queue(redis_url, timeout=patience) as queue,
-        ):
-            store = LeaseStore(database, lease=lease)
-            LeaseKeeper(store, queue, executions, interrupt, lease=lease, metrics=metrics).run(stop)
-
-    return in_thread(keep)
 
 
 async def _problems(parts: WorkerParts, mongo: Mongo) -> list[str]:

@@ -4,16 +4,17 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 
 from app.core.attempt import Attempt
 from app.core.clock import utc_now
 from app.core.errors import QueueUnavailable
-from app.queue.leases import LeaseQueue
+from app.queue.leases import LeaseQueue, open_lease_queue
 from app.services.execute import STOP_PATIENCE_S, Executions, Interruption
 from app.services.supervise import repeat_in_thread
 from app.store.leases import LeaseStore
+from app.store.mongo import open_mongo_for_thread
 from app.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -82,8 +83,38 @@ class LeaseKeeper:
         repeat_in_thread("renewing leases", self.renew, stop, every_s=self._lease.total_seconds() / 3)
 
 
+def keep_leases(
+    mongo_url: str, database: str, redis_url: str, *, executions: Executions, lease: timedelta, metrics: Metrics
+) -> AbstractAsyncContextManager[None]:
+    """Keep the leases of what runs while the context is open, in a thread with connections of its own.
+
+    Args:
+        mongo_url: Where the leases are kept.
+        database: Its name.
+        redis_url: Where they are seen.
+        executions: What runs.
+        lease: How long a lease lasts from each renewal.
+        metrics: Counts renewals.
+    """
+    loop = asyncio.get_running_loop()
+    patience = lease / 3
+
+    def interrupt(attempt: Attempt, why: Interruption) -> None:
+        loop.call_soon_threadsafe(executions.interrupt_attempt, attempt, why)
+
+    def keep(stop: threading.Event) -> None:
+        with (
+            open_mongo_for_thread(mongo_url, database, timeout=patience) as opened,
+            open_lease_queue(redis_url, timeout=patience) as queue,
+        ):
+            store = LeaseStore(opened, lease=lease)
+            LeaseKeeper(store, queue, executions, interrupt, lease=lease, metrics=metrics).run(stop)
+
+    return _in_thread(keep)
+
+
 @asynccontextmanager
-async def in_thread(run: Callable[[threading.Event], None]) -> AsyncIterator[None]:
+async def _in_thread(run: Callable[[threading.Event], None]) -> AsyncIterator[None]:
     """Run something in a thread of its own while the context is open; it ends when its event is set."""
     stop = threading.Event()
     thread = threading.Thread(target=run, args=(stop,), name="leases", daemon=True)
