@@ -3,10 +3,8 @@
 import asyncio
 import logging
 import os
-import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -26,6 +24,8 @@ from app.services import reconcile, report
 from app.services.callbacks import Callbacks
 from app.services.context import HttpAccess
 from app.services.execute import Interruption
+from app.services.handler_child import ProcessSettings
+from app.services.handler_pools import HandlerPools, open_handler_pools, threads_left
 from app.services.keep_leases import keep_leases
 from app.services.measure_lag import measure_lag
 from app.services.reconcile import Reconciler
@@ -52,8 +52,6 @@ from settings import Settings
 
 logger = logging.getLogger(__name__)
 
-HANDLER_THREADS = "handler"
-IDLE_THREAD_S = 0.1
 BEAT_S = 5.0
 START_PAUSE_S = 1.0
 DEAF_S = 10.0
@@ -90,13 +88,9 @@ def run(settings: Settings, seat: Seat | None = None) -> int:
     types = load_task_modules(settings.task_modules)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, types, seat))
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith(HANDLER_THREADS)]
-    for thread in threads:
-        thread.join(IDLE_THREAD_S)  # one that runs nothing ends at once
-    left = [thread for thread in threads if thread.is_alive()]
-    if left:
+    if left := threads_left():
         # The interpreter would wait for them without end; their tasks have been released or timed out.
-        logger.warning("Leaving %d handlers that did not stop in their threads", len(left))
+        logger.warning("Leaving %d handlers that did not stop in their threads", left)
         logging.shutdown()
         os._exit(0)
     return 0
@@ -145,14 +139,13 @@ async def open_worker(settings: Settings, types: TaskTypes, seat: Seat | None = 
             open_mongo(settings.mongo_url.get_secret_value(), settings.mongo_database)
         )
         redis = await stack.enter_async_context(open_redis(settings.redis_url.get_secret_value()))
-        signer = WebhookSigner.of([secret.get_secret_value() for secret in settings.callback_secrets])
+        signer = WebhookSigner.of(settings.callback_secrets)
         http = await stack.enter_async_context(
             open_http_access(allow_private=settings.http_allow_private, signer=signer)
         )
-        executor = ThreadPoolExecutor(settings.concurrency, thread_name_prefix=HANDLER_THREADS)
-        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        pools = await stack.enter_async_context(_open_pools(settings))
         metrics = Metrics(Role.WORKER)
-        parts = _build(settings, types, mongo, TaskQueue(redis), http, executor, metrics)
+        parts = _build(settings, types, mongo, TaskQueue(redis), http, pools, metrics)
         metrics.watch_slots(settings.concurrency, lambda: parts.loop.running)
         exposition = Exposition(metrics, seat)
         await stack.enter_async_context(exposition.open())
@@ -177,13 +170,18 @@ async def open_worker(settings: Settings, types: TaskTypes, seat: Seat | None = 
         yield parts
 
 
+def _open_pools(settings: Settings) -> AbstractAsyncContextManager[HandlerPools]:
+    known = ProcessSettings(settings.task_modules, settings.max_result_bytes, settings.log_level, settings.log_format)
+    return open_handler_pools(threads=settings.concurrency, processes=settings.process_pool_size, settings=known)
+
+
 def _build(
     settings: Settings,
     types: TaskTypes,
     mongo: Mongo,
     queue: TaskQueue,
     http: HttpAccess,
-    executor: Executor,
+    pools: HandlerPools,
     metrics: Metrics,
 ) -> WorkerParts:
     worker_id = new_worker_id()
@@ -204,7 +202,7 @@ def _build(
         settler=Settler(SettlementStore(mongo, retention=retention), queue, callbacks, patience=lease, metrics=metrics),
         types=types,
         http=http,
-        executor=executor,
+        pools=pools,
         max_result_bytes=settings.max_result_bytes,
         patience=lease,
         metrics=metrics,

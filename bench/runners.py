@@ -17,6 +17,8 @@ from app.queue.task_queue import TaskQueue
 from app.services.batch import Batcher
 from app.services.context import Context, HttpAccess
 from app.services.execute import Execution
+from app.services.handler_child import ProcessSettings
+from app.services.handler_pools import HandlerPools, ProcessPool
 from app.services.settle import BATCH
 from bench.systems import FUNCTION, QUEUE
 
@@ -73,7 +75,7 @@ class WrappedRunner(EmptyRunner):
     def __init__(self, queue: TaskQueue, record: Record, http: HttpAccess) -> None:
         super().__init__(queue, record)
         self._http = http
-        self._executor = ThreadPoolExecutor(1)
+        self._pools = HandlerPools(ThreadPoolExecutor(1), ProcessPool(1, ProcessSettings()))
         self._type = TaskType(FUNCTION, self._handler, TypeAdapter(dict[str, object]), is_async=True)
 
     async def run(self, attempt: Attempt) -> None:
@@ -81,7 +83,7 @@ class WrappedRunner(EmptyRunner):
         context = Context(
             task_id=attempt.task_id, attempt=attempt.number, type=attempt.type, queue=attempt.queue, http=self._http
         )
-        execution = Execution(attempt, self._type, context, executor=self._executor)
+        execution = Execution(attempt, self._type, context, pools=self._pools)
         await execution.outcome(max_result_bytes=1_000_000)
         await self._batcher.add(attempt)
 

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
         ("default",), min_length=1, description="Queues that a worker serves, in order of preference."
     )
     concurrency: int = Field(100, ge=1, le=10_000, description="Tasks that one worker runs at the same time.")
+    process_pool_size: int = Field(
+        0, ge=0, le=1_024, description="Processes that a worker has for types with process=True; 0 is one a core."
+    )
     task_modules: Annotated[tuple[ModuleName, ...], NoDecode] = Field(
         (), description="Python modules whose @task functions are loaded by web and worker."
     )

@@ -19,3 +19,9 @@ async def log_in_the_loop(_ctx: Context, _payload: dict[str, Any]) -> None:
 def log_in_a_thread(_ctx: Context, _payload: dict[str, Any]) -> None:
     """Logs from a thread."""
     logger.info("from a thread")
+
+
+@task("logging.process", max_attempts=1, process=True)
+def log_in_a_process(_ctx: Context, _payload: dict[str, Any]) -> None:
+    """Logs from a process."""
+    logger.info("from a process")

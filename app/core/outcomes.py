@@ -46,6 +46,7 @@ class ErrorCode(StrEnum):
     PERMANENT = "permanent"  # the handler raised Fail
     RETRY_REQUESTED = "retry_requested"  # the handler raised Retry
     TIMED_OUT = "timed_out"
+    CRASHED = "crashed"  # the process that the handler had to itself ended under it
     EXPIRED = "expired"  # it could not start before `start_before`
     LOST = "lost"  # it took too many workers down with it
     INVALID_PAYLOAD = "invalid_payload"  # the type's model no longer accepts the payload

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from app.core.backoff import Backoff
 
 Handler = Callable[..., Any]
-"""`async def handler(ctx, payload) -> result`, or the same without async, which then runs in a thread."""
+"""`async def handler(ctx, payload) -> result`, or the same without async, which then runs in a thread or a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,12 @@ class TaskType:
         name: What clients write in `type`.
         handler: The code; takes a context and the validated payload.
         payload: Validates the payload and knows its JSON schema.
-        is_async: Whether the handler is a coroutine function; otherwise it runs in a thread.
+        is_async: Whether the handler is a coroutine function; otherwise it runs in a thread or a process.
         summary: The first line of the handler's docstring, for `GET /types`.
         max_attempts: Unless the task says otherwise.
         timeout: Unless the task says otherwise.
         backoff: Unless the task says otherwise.
+        in_process: Whether the handler runs in a process of its own.
         internal: Whether only Arqive itself makes tasks of it: clients neither see nor submit it.
     """
 
@@ -37,6 +38,7 @@ class TaskType:
     max_attempts: int = 5
     timeout: timedelta = timedelta(seconds=60)
     backoff: Backoff = field(default_factory=Backoff)
+    in_process: bool = False
     internal: bool = False
 
 

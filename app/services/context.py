@@ -4,6 +4,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import aiohttp
 
@@ -105,6 +107,29 @@ class Context:
     def on_report(self, callback: Callable[[], None]) -> None:
         """For the worker: call this, in any thread, when there is something to `take`."""
         self._on_report = callback
+
+    def to_frame(self) -> dict[str, Any]:
+        """For a handler process: what its own context is made with."""
+        return {"task_id": self.task_id, "attempt": self.attempt, "type": self.type, "queue": self.queue}
+
+    def hand_over(self) -> dict[str, Any]:
+        """For a handler process: what was reported since the last call, as `take_over` reads it."""
+        progress, lines = self.take()
+        return {"progress": progress, "lines": lines}
+
+    def take_over(self, reports: dict[str, Any]) -> None:
+        """For the worker: what was reported to the context of a handler process, which is as if it was to this one."""
+        progress = reports["progress"]
+        lines: list[LogDocument] = [
+            {"at": datetime.fromisoformat(line["at"]), "attempt": self.attempt, "message": line["message"]}
+            for line in reports["lines"]
+        ]
+        with self._lock:
+            if progress is not None:
+                at = datetime.fromisoformat(progress["at"])
+                self._progress = {"value": progress["value"], "message": progress["message"], "at": at}
+            self._lines.extend(lines)
+        self._report()
 
     def stop(self) -> None:
         """For the worker: make `cancelled` true."""

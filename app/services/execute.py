@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import traceback
-from concurrent.futures import Executor
 from contextvars import copy_context
 from datetime import timedelta
 from enum import StrEnum
@@ -21,6 +20,8 @@ from app.core.outcomes import Cancelled, Completed, ErrorCode, Fail, Failed, Fai
 from app.core.task_type import TaskType
 from app.core.text import storable
 from app.services.context import Context
+from app.services.handler_child import Crashed
+from app.services.handler_pools import HandlerPools, HandlerRaised
 from app.services.result import keepable
 
 logger = logging.getLogger(__name__)
@@ -46,11 +47,12 @@ class Execution:
         context: What the handler was given.
     """
 
-    def __init__(self, attempt: Attempt, task_type: TaskType, context: Context, *, executor: Executor) -> None:
+    def __init__(self, attempt: Attempt, task_type: TaskType, context: Context, *, pools: HandlerPools) -> None:
         self.attempt = attempt
         self.context = context
         self._type = task_type
-        self._executor = executor
+        self._pools = pools
+        self._turn = asyncio.Event() if task_type.in_process else None
         self._handler: asyncio.Future[Any] | None = None
         self._interruption: Interruption | None = None
 
@@ -70,19 +72,28 @@ class Execution:
             return Failed(_failure(ErrorCode.INVALID_PAYLOAD, f"{self.attempt.type} refuses the payload: {error}"))
         if self._interruption is None:
             self._handler = asyncio.ensure_future(self._call(payload))
+            if self._turn is not None:
+                await _either(self._handler, self._turn)
             await asyncio.wait({self._handler}, timeout=self.attempt.timeout.total_seconds())
             if not self._handler.done():
                 self.interrupt(Interruption.TIMEOUT)
                 await asyncio.wait({self._handler}, timeout=STOP_PATIENCE_S)
         return self._judge(max_result_bytes)
 
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for a process; its timeout counts from when it has one."""
+        return self._turn is not None and not self._turn.is_set()
+
     async def _call(self, payload: Any) -> Any:
         try:
+            if self._turn is not None:
+                return await self._pools.processes.run(self.attempt.payload, self.context, self._turn.set)
             if self._type.is_async:
                 return await self._type.handler(self.context, payload)
             loop = asyncio.get_running_loop()
             run = partial(copy_context().run, self._type.handler, self.context, payload)
-            return await loop.run_in_executor(self._executor, run)
+            return await loop.run_in_executor(self._pools.threads, run)
         except (SystemExit, KeyboardInterrupt) as error:
             # In a task of the loop these would end the worker and with it every other task.
             raise RuntimeError(f"the handler raised {error!r}") from error
@@ -107,8 +118,12 @@ class Execution:
             failure = _failure(ErrorCode.RETRY_REQUESTED, retry.reason)
         except UnusableResult as unusable:
             failure = _failure(ErrorCode(unusable.code), str(unusable))
+        except Crashed as crash:
+            failure = _failure(ErrorCode.CRASHED, str(crash))
+        except HandlerRaised as raised:
+            failure = _failure(ErrorCode.HANDLER_ERROR, raised.message, raised.trace or None)
         except Exception as error:  # noqa: BLE001 - a user's code may raise anything
-            failure = _failure_of(error)
+            failure = failure_of(error)
         return self.attempt.outcome_of_failure(failure, now=utc_now(), delay=delay)
 
     def _interrupted(self) -> Outcome:
@@ -176,11 +191,18 @@ class Executions:
             execution.interrupt(why)
 
 
+async def _either(handler: "asyncio.Future[Any]", turn: asyncio.Event) -> None:
+    waiting = asyncio.ensure_future(turn.wait())
+    await asyncio.wait({handler, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+
+
 def _failure(code: ErrorCode, message: str, trace: str | None = None) -> Failure:
     return Failure(code, storable(str(message), limits.MAX_ERROR_MESSAGE), trace)
 
 
-def _failure_of(error: Exception) -> Failure:
+def failure_of(error: Exception) -> Failure:
+    """What is kept of an exception that a handler raised."""
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     trace = "".join(traceback.format_exception(error))[-limits.MAX_TRACEBACK :]
     return _failure(ErrorCode.HANDLER_ERROR, text, storable(trace, limits.MAX_TRACEBACK))

@@ -59,8 +59,8 @@ class LeaseKeeper:
             StoreUnavailable: MongoDB is away; the leases lapse unless it is back in time.
         """
         now = utc_now()
-        running = [execution.attempt for execution in self._executions.all()]
-        held = [attempt for attempt in running if now < self._latest_end(attempt)]
+        running = self._executions.all()
+        held = [each.attempt for each in running if each.waits or now < self._latest_end(each.attempt)]
         if not held:
             return
         try:

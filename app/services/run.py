@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from concurrent.futures import Executor
 from datetime import timedelta
 
 from app.core.attempt import Attempt, Claim, Settlement
@@ -15,6 +14,7 @@ from app.queue.scripts import Ending
 from app.queue.task_queue import TaskQueue
 from app.services.context import Context, HttpAccess
 from app.services.execute import Execution, Executions, Interruption
+from app.services.handler_pools import HandlerPools
 from app.services.settle import Settler
 from app.store.attempts import AttemptStore
 from app.store.begun import Begun
@@ -37,7 +37,7 @@ class TaskRunner:
         settler: Where outcomes go.
         types: The registered types.
         http: What handlers call out with.
-        executor: Runs the handlers that are not coroutines.
+        pools: Run the handlers that are not coroutines.
         max_result_bytes: The largest result that is kept.
         patience: How long to try to begin what was claimed when MongoDB is away.
         metrics: Counts attempts.
@@ -51,7 +51,7 @@ class TaskRunner:
         settler: Settler,
         types: TaskTypes,
         http: HttpAccess,
-        executor: Executor,
+        pools: HandlerPools,
         max_result_bytes: int,
         patience: timedelta,
         metrics: Metrics,
@@ -62,7 +62,7 @@ class TaskRunner:
         self._settler = settler
         self._types = types
         self._http = http
-        self._executor = executor
+        self._pools = pools
         self._max_result_bytes = max_result_bytes
         self._patience = patience
         self._metrics = metrics
@@ -115,7 +115,7 @@ class TaskRunner:
         context = Context(
             task_id=attempt.task_id, attempt=attempt.number, type=attempt.type, queue=attempt.queue, http=self._http
         )
-        execution = Execution(attempt, self._types[attempt.type], context, executor=self._executor)
+        execution = Execution(attempt, self._types[attempt.type], context, pools=self._pools)
         self.executions.add(execution)
         if attempt.cancel_requested:
             execution.interrupt(Interruption.CANCEL)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Self
 
+from pydantic import SecretStr
 from standardwebhooks import Webhook
 
 
@@ -14,11 +15,11 @@ class WebhookSigner:
         secrets: `whsec_` and base64 each, at least one.
     """
 
-    def __init__(self, secrets: Sequence[str]) -> None:
-        self._webhooks = [Webhook(secret) for secret in secrets]
+    def __init__(self, secrets: Sequence[SecretStr]) -> None:
+        self._webhooks = [Webhook(secret.get_secret_value()) for secret in secrets]
 
     @classmethod
-    def of(cls, secrets: Sequence[str]) -> Self | None:
+    def of(cls, secrets: Sequence[SecretStr]) -> Self | None:
         """None where there is no secret: what cannot be signed is not sent."""
         return cls(secrets) if secrets else None
 

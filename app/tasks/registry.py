@@ -42,19 +42,22 @@ class Registry(Mapping[str, TaskType]):
         max_attempts: int = 5,
         timeout: float = 60.0,
         backoff: Backoff | None = None,
+        process: bool = False,
         internal: bool = False,
     ) -> Callable[[H], H]:
         """Register the decorated function as the handler of a type.
 
         The function takes a context and a payload. The payload's annotation validates it (a pydantic model, a
         dataclass, a TypedDict, before Python 3.12 that of `typing_extensions`, or `dict` for any JSON object). It may
-        be `async def`; otherwise it runs in a thread.
+        be `async def`; otherwise it runs in a thread, or with `process` in a process.
 
         Args:
             name: What clients write in `type`; letters, digits and `_ . : -`.
             max_attempts: Default for tasks that do not say, 1 to 1,000.
             timeout: Default seconds that one attempt may take, up to a day.
             backoff: Default delay between attempts.
+            process: Whether it gets a process to itself while it runs: for code that computes, that may crash, or that
+                has to be stoppable. The process imports TASK_MODULES, so the function must be registered by that.
             internal: For Arqive itself: clients neither see nor submit the type.
 
         Raises:
@@ -63,6 +66,8 @@ class Registry(Mapping[str, TaskType]):
         _check(name, max_attempts, timeout)
 
         def register(handler: H) -> H:
+            if process and inspect.iscoroutinefunction(handler):
+                raise TaskTypeError(f"{name}: with process=True the handler must be a plain def, not a coroutine")
             if name in self._types and self._types[name].handler is not handler:
                 raise TaskTypeError(f"the type {name!r} is registered twice")
             self._types[name] = TaskType(
@@ -74,6 +79,7 @@ class Registry(Mapping[str, TaskType]):
                 max_attempts=max_attempts,
                 timeout=timedelta(seconds=timeout),
                 backoff=backoff or Backoff(),
+                in_process=process,
                 internal=internal,
             )
             return handler

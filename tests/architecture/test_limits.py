@@ -16,6 +16,7 @@ MAX_FUNCTION_LINES = 50
 
 MAY_CATCH_EVERYTHING = {
     "app/api/problems.py": "no client ever gets a traceback",
+    "app/handler_process.py": "a user's handler may raise anything",
     "app/services/batch.py": "hands the exception on to everybody who waits for the batch",
     "app/services/execute.py": "a user's handler may raise anything",
     "app/services/supervise.py": "a background loop outlives a bad pass",

@@ -31,7 +31,9 @@ SHOWN = re.compile(r"# (examples/[\w/]+\.py)\n")
 def settings(settings: Settings) -> Settings:
     """With the modules that the guides show."""
     names = [f"examples.coming_from.{name}_tasks" for name in ("arq", "celery", "bullmq")]
-    return settings.model_copy(update={"task_modules": (*settings.task_modules, *names, "tests.fundamentals.greet")})
+    return settings.model_copy(
+        update={"task_modules": (*settings.task_modules, *names, "examples.primes", "tests.fundamentals.greet")}
+    )
 
 
 @pytest.fixture
@@ -69,6 +71,11 @@ async def test_a_task_of_your_own(http: Client) -> None:
         done = await wait_for(http, await submit(http, type="greeting.write", payload=payload))
         assert (done["status"], done["attempt"]) == (status, attempts)
         assert status == "failed" or done["result"]["text"].startswith("Hello")
+
+
+async def test_a_task_that_computes(http: Client) -> None:
+    done = await wait_for(http, await submit(http, type="primes.count", payload={"below": 1_000}))
+    assert (done["result"], done["progress"]["value"] > 0.9) == (168, True)
 
 
 async def test_any_service(http: Client, pictures: str) -> None:

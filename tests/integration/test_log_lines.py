@@ -27,7 +27,7 @@ async def test_each_line_says_what_it_is_about_and_none_tells_a_secret(settings:
         await wait_until(lambda: web.logged('"event": "listening"'), 20)
         tasks = []
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers={"X-Request-ID": "find-me"}) as session:
-            for name in ("logging.async", "logging.thread"):
+            for name in ("logging.async", "logging.thread", "logging.process"):
                 body = {"type": name, "payload": {"secret": "hunter2"}}
                 async with session.post("/tasks?", json=body) as response:
                     assert response.headers["X-Request-ID"] == "find-me"
@@ -43,13 +43,15 @@ async def test_each_line_says_what_it_is_about_and_none_tells_a_secret(settings:
             ("GET", f"/tasks/{tasks[0]}", 200, "find-me"),
             ("POST", "/tasks", 201, "find-me"),
             ("GET", f"/tasks/{tasks[1]}", 200, "find-me"),
+            ("POST", "/tasks", 201, "find-me"),
+            ("GET", f"/tasks/{tasks[2]}", 200, "find-me"),
             ("GET", "/tasks", 200, made),
         ]
         of_users = {line["message"]: line for line in lines(worker) if line["logger"] == "tests.logging_tasks"}
         assert of_users["from the loop"]["order"] == 17
-        for message, name, task_id in zip(
-            ("from the loop", "from a thread"), ("logging.async", "logging.thread"), tasks, strict=True
-        ):
+        messages = ("from the loop", "from a thread", "from a process")
+        names = ("logging.async", "logging.thread", "logging.process")
+        for message, name, task_id in zip(messages, names, tasks, strict=True):
             line = of_users[message]
             assert (line["task_id"], line["type"], line["attempt"]) == (task_id, name, 1)
         [serving] = [line for line in lines(worker) if line.get("event") == "serving"]

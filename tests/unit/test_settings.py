@@ -23,6 +23,8 @@ BAD_VALUES = [
     ("CONCURRENCY", "0"),
     ("CONCURRENCY", "10001"),
     ("CONCURRENCY", "1.5"),
+    ("PROCESS_POOL_SIZE", "-1"),
+    ("PROCESS_POOL_SIZE", "1025"),
     ("TASK_MODULES", "shop/tasks.py"),
     ("TASK_MODULES", "1shop"),
     ("LEASE_SECONDS", "0.9"),
