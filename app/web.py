@@ -21,18 +21,20 @@ from app.api.guard import Access
 from app.core.api_keys import ApiKey, KeyRing, Scope
 from app.core.ids import new_worker_id
 from app.core.task_type import TaskTypes
-from app.queue import keys
 from app.queue.connect import open_redis
-from app.queue.signals import Signals
 from app.queue.task_queue import TaskQueue
+from app.services import live as live_changes
 from app.services import reconcile
 from app.services.accept import Acceptor
 from app.services.backend import Backend
 from app.services.callbacks import Callbacks
+from app.services.listen import web_signals
+from app.services.live import Live
 from app.services.measure_lag import measure_lag
 from app.services.reconcile import Reconciler
 from app.services.supervise import repeat, until_done
 from app.services.wait import Endings
+from app.store.changes import ChangeStore
 from app.store.duties import DutyStore
 from app.store.indexes import create_indexes
 from app.store.mongo import open_mongo
@@ -140,13 +142,15 @@ async def open_backend(settings: Settings, types: TaskTypes, seat: Seat | None =
         reconciler = Reconciler(
             UnfinishedStore(mongo), DutyStore(mongo), queue, callbacks, holder=holder, metrics=metrics
         )
-        signals = Signals(redis, {keys.ENDED_CHANNEL: endings.on_signal}, endings.wake_all)
+        live = Live(ChangeStore(mongo), queue, max_streams=settings.max_event_streams)
+        signals = web_signals(queue, endings, live)
         create = partial(create_indexes, mongo)
         # SecantusDB 0.7 locks up when a write makes a collection while another process makes indexes on it.
         prepared = asyncio.create_task(until_done("creating the indexes", create, every_s=INDEX_PAUSE_S))
         background = [
             prepared,
             asyncio.create_task(repeat("listening for signals", signals.run, every_s=SIGNALS_PAUSE_S)),
+            asyncio.create_task(repeat("following changes", live.run_once, every_s=live_changes.GATHER_S)),
             asyncio.create_task(repeat("reconcile", reconciler.run_once, every_s=reconcile.INTERVAL_S, after=prepared)),
             asyncio.create_task(measure_lag(metrics)),
         ]
@@ -160,6 +164,7 @@ async def open_backend(settings: Settings, types: TaskTypes, seat: Seat | None =
                 queue=queue,
                 acceptor=Acceptor(tasks, queue, metrics),
                 endings=endings,
+                live=live,
                 types=types,
                 retention=timedelta(days=settings.retention_days) if settings.retention_days else None,
                 callbacks=callbacks,

@@ -211,7 +211,7 @@ def _build(
         id=worker_id,
         loop=LeasedWorker(queue, runner, names=settings.queues, concurrency=settings.concurrency, lease=lease),
         runner=runner,
-        reporter=Reporter(attempts, runner.executions),
+        reporter=Reporter(attempts, runner.executions, runner.announcer),
         reconciler=Reconciler(
             UnfinishedStore(mongo), DutyStore(mongo), queue, callbacks, holder=worker_id, metrics=metrics
         ),
@@ -256,8 +256,13 @@ async def _background(parts: WorkerParts, mongo: Mongo) -> AsyncIterator[None]:
     async def beat() -> None:
         await parts.workers.beat({**parts.document, "running": parts.loop.running, "seen_at": utc_now()})
 
+    def connected() -> None:
+        parts.loop.wake()
+        parts.queue.audience.on_connect()
+
     callbacks = {keys.wake_channel(name): parts.loop.wake_at for name in parts.document["queues"]}
-    signals = Signals(parts.queue.redis, {**callbacks, keys.CANCEL_CHANNEL: cancel}, on_connect=parts.loop.wake)
+    others = {keys.CANCEL_CHANNEL: cancel, keys.AUDIENCE_CHANNEL: parts.queue.audience.on_signal}
+    signals = Signals(parts.queue.redis, {**callbacks, **others}, on_connect=connected)
 
     async def prepare() -> None:
         await create_indexes(mongo)

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         1_048_576, ge=1_024, le=15_000_000, description="Bytes of the largest request body that is accepted."
     )
+    max_event_streams: int = Field(
+        1_000, ge=1, le=100_000, description="Event streams that one web process serves at the same time."
+    )
     max_result_bytes: int = Field(
         1_048_576,
         ge=1_024,

@@ -78,6 +78,22 @@ async def stubborn(_ctx: Context, _payload: dict[str, Any]) -> str:
     return "finished anyway"
 
 
+class Steps(BaseModel):
+    """How many, and seconds between them."""
+
+    steps: int
+    pause: float
+
+
+@task("test.progress")
+async def progresses(ctx: Context, payload: Steps) -> int:
+    """Reports each step."""
+    for step in range(payload.steps):
+        ctx.progress(step / payload.steps, f"step {step}")
+        await asyncio.sleep(payload.pause)
+    return payload.steps
+
+
 @task("test.thread")
 def in_thread(ctx: Context, payload: dict[str, Any]) -> dict[str, Any]:
     """Runs in a thread."""

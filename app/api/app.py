@@ -88,5 +88,6 @@ def _refuse_method(allowed: set[str]) -> Callable[[web.Request], Awaitable[NoRet
 
 
 async def _end_waits(application: web.Application) -> None:
-    """Answer requests with `?wait` with what there is: the rest of the shutdown need not wait for them."""
+    """Answer requests that wait with what there is and end streams: the rest of the shutdown need not wait for them."""
     application[BACKEND].endings.close()
+    application[BACKEND].live.close()

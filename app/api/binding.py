@@ -95,11 +95,11 @@ def _source(name: str, annotation: object) -> Callable[[web.Request], object]:
     raise TypeError(f"nothing fills the parameter {name!r} of type {annotation!r}")
 
 
-def bind(endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.Response]]:
+def bind(endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """The endpoint as aiohttp calls it."""
     signature = read_signature(endpoint.handler)
 
-    async def handle(request: web.Request) -> web.Response:
+    async def handle(request: web.Request) -> web.StreamResponse:
         arguments = {name: source(request) for name, source in signature.sources.items()}
         query = _read_query(signature.query, request)
         if signature.has_query:
@@ -111,7 +111,9 @@ def bind(endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.Response]]
     return handle
 
 
-def _respond(reply: Reply) -> web.Response:
+def _respond(reply: Reply | web.StreamResponse) -> web.StreamResponse:
+    if isinstance(reply, web.StreamResponse):
+        return reply
     if reply.body is None:
         return web.Response(status=reply.status, headers=reply.headers)
     body = reply.body if isinstance(reply.body, bytes) else to_json(reply.body)

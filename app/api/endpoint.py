@@ -6,6 +6,8 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
+from aiohttp import web
+
 from app.core.errors import ArqiveError
 
 JSON = "application/json"
@@ -28,8 +30,8 @@ class Reply:
     media_type: str = JSON
 
 
-Handler = Callable[..., Awaitable[Reply]]
-"""An async function; `app.api.binding` says what its parameters may be."""
+Handler = Callable[..., Awaitable[Reply | web.StreamResponse]]
+"""An async function; `app.api.binding` says what its parameters may be. A response of its own has been sent already."""
 
 
 class Permission(StrEnum):

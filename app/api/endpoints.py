@@ -2,9 +2,18 @@
 
 from http import HTTPStatus
 
-from app.api import docs, health, metrics, stats, submissions, tasks, types
+from app.api import docs, events, health, metrics, stats, submissions, tasks, types
 from app.api.endpoint import Answer, Endpoint, Opening, Permission
-from app.core.errors import IdempotencyKeyReused, StoreUnavailable, TaskNotFound, UniqueKeyTaken, WrongState
+from app.api.event_stream import MEDIA_TYPE
+from app.core.errors import (
+    IdempotencyKeyReused,
+    StoreUnavailable,
+    TaskNotFound,
+    TooManyStreams,
+    UniqueKeyTaken,
+    WrongState,
+)
+from app.event_models import TaskEvent
 from app.models import Task
 from app.services.observe import Stats
 
@@ -59,6 +68,20 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "POST", "/tasks/{task_id}/cancel", tasks.cancel_task, "Cancel a task", "tasks", _WRITE,
         {_OK: Answer("The task: cancelled, or running with the cancel asked for.", Task)},
         (TaskNotFound, WrongState, StoreUnavailable),
+    ),
+    Endpoint(
+        "GET", "/tasks/{task_id}/events", events.stream_task_events, "Follow a task to its end", "events", _READ,
+        {
+            _OK: Answer("Its state, then its changes; the schema is that of each event's data.", TaskEvent,
+                        media_type=MEDIA_TYPE),
+            HTTPStatus.NO_CONTENT: Answer("It has ended, and the event given is the last one: do not come back."),
+        },
+        (TaskNotFound, TooManyStreams, StoreUnavailable),
+    ),
+    Endpoint(
+        "GET", "/events", events.stream_events, "Follow every task", "events", _READ,
+        {_OK: Answer("Changes; the schema is that of each event's data.", TaskEvent, media_type=MEDIA_TYPE)},
+        (TooManyStreams,),
     ),
     Endpoint(
         "GET", "/types", types.list_types, "List the task types", "service", _READ,

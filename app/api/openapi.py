@@ -23,13 +23,14 @@ from app.api.problems import (
     Unauthorized,
     UnsupportedMediaType,
 )
-from app.core.errors import ArqiveError, Invalid, StoreUnavailable
+from app.core.errors import ArqiveError, Invalid, StoreUnavailable, TooManyStreams
 
 _SCHEME = "key"
 _REF = "#/components/schemas/{model}"
 
 _TAGS = (
     ("tasks", "Submit tasks, read them, change them."),
+    ("events", "Changes as server-sent events, live and from where a client left off."),
     ("service", "What runs, how much of it, and how well."),
 )
 
@@ -223,7 +224,7 @@ def _add_problem(
     response.setdefault("content", {})[PROBLEM_JSON] = {"schema": schema}
     if error is Unauthorized:
         response["headers"]["WWW-Authenticate"] = {"description": "Bearer.", "schema": {"type": "string"}}
-    if error in {StoreUnavailable, RateLimited}:
+    if error in {StoreUnavailable, RateLimited, TooManyStreams}:
         response["headers"]["Retry-After"] = {
             "description": "Seconds after which to try again.",
             "schema": {"type": "integer", "minimum": 0},

@@ -22,10 +22,16 @@ logger = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
 REQUEST_ID = "X-Request-ID"
 REALM = "arqive"
+REQUEST_ID_KEY = web.RequestKey("request_id", str)
+"""What a request is called in the log and in the header of its answer."""
+
 RETRY_AFTER_S = 2
 MAX_ERRORS = 100  # fields named in one problem
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+STARTED = web.RequestKey("started", web.StreamResponse)
+"""A response that is being sent already: what goes wrong then can only end it."""
 
 
 class BadJson(ArqiveError):  # noqa: N818 - named for what the body is
@@ -110,6 +116,7 @@ STATUSES: Mapping[type[ArqiveError], HTTPStatus] = {
     errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.TooManyStreams: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """Every error that an answer can be about. What is not here is answered as an InternalError."""
@@ -176,12 +183,13 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
     given = request.headers.get(REQUEST_ID, "")
     request_id = given if _SANE_REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
     name_request(request_id)
+    request[REQUEST_ID_KEY] = request_id
     try:
-        response = await handler(request)
+        return await handler(request)
     except Exception as error:  # noqa: BLE001 - no client ever gets a traceback
         response = _response_to(error, request, request_id)
-    response.headers[REQUEST_ID] = request_id
-    return response
+        started: web.StreamResponse | None = request.get(STARTED)
+        return response if started is None else started
 
 
 def _response_to(error: Exception, request: web.Request, request_id: str) -> web.Response:
@@ -201,7 +209,7 @@ def _response_to(error: Exception, request: web.Request, request_id: str) -> web
             )  # fmt: skip
             refusal = InternalError(f"Something unexpected happened; the log has it under the request id {request_id}.")
     match refusal:
-        case errors.StoreUnavailable():
+        case errors.StoreUnavailable() | errors.TooManyStreams():
             headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_S)
         case RateLimited():
             headers[hdrs.RETRY_AFTER] = str(refusal.retry_after_s)

@@ -93,6 +93,15 @@ class QueueUnavailable(ArqiveError):  # noqa: N818 - a fact about the queue
     code = "queue_unavailable"
 
 
+class TooManyStreams(ArqiveError):  # noqa: N818 - a fact about the process
+    """This process serves as many streams of events as it may."""
+
+    code = "too_many_streams"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"This process serves {limit:,} streams of events already, which is the most it may.")
+
+
 class TaskTypeError(ArqiveError):
     """A task type is registered wrongly: a bad name, a name taken, a handler of the wrong shape."""
 

@@ -71,6 +71,12 @@ CANCEL_CHANNEL: Final = "arqive:cancel"
 ENDED_CHANNEL: Final = "arqive:ended"
 """Channel: ids of tasks that became terminal, separated by spaces."""
 
+CHANGED_CHANNEL: Final = "arqive:changed"
+"""Channel: ids of tasks that changed without becoming terminal, separated by spaces; silent while nobody listens."""
+
+AUDIENCE_CHANNEL: Final = "arqive:audience"
+"""Channel: a web process has clients that listen to changes, and will say so again within seconds."""
+
 
 def score(due_ms: int, priority: int, now_ms: int) -> float:
     """The score of a waiting id; see the module's description."""

@@ -12,6 +12,7 @@ from app.core.attempt import Claim
 from app.core.clock import to_ms, utc_now
 from app.core.ids import TaskId, new_lease_token
 from app.queue import keys
+from app.queue.audience import Audience
 from app.queue.connect import encode_job, queue_errors
 from app.queue.scripts import Ending, Scripts
 
@@ -50,6 +51,7 @@ class TaskQueue:
 
     def __init__(self, redis: ArqRedis) -> None:
         self.redis = redis
+        self.audience = Audience()
         self._scripts = Scripts(redis)
 
     async def ping(self) -> None:
@@ -81,6 +83,8 @@ class TaskQueue:
                 for queue, members in scores.items():
                     pipe.zadd(keys.queue(queue), members, nx=only_missing)
                     pipe.publish(keys.wake_channel(queue), earliest[queue])
+                if self.audience.present and not only_missing:
+                    pipe.publish(keys.CHANGED_CHANNEL, " ".join(id_ for members in scores.values() for id_ in members))
                 await pipe.execute()
 
     async def known(self, ids: Iterable[tuple[str, TaskId]]) -> set[TaskId]:
@@ -171,6 +175,17 @@ class TaskQueue:
         """Tell whoever waits for them that tasks are terminal."""
         with queue_errors():
             await self.redis.publish(keys.ENDED_CHANNEL, " ".join(task_ids))
+
+    async def signal_changed(self, task_ids: Sequence[TaskId]) -> None:
+        """Tell whoever listens that tasks changed without becoming terminal; nothing is sent while nobody does."""
+        if task_ids and self.audience.present:
+            with queue_errors():
+                await self.redis.publish(keys.CHANGED_CHANNEL, " ".join(task_ids))
+
+    async def signal_audience(self) -> None:
+        """Tell every process that somebody listens here."""
+        with queue_errors():
+            await self.redis.publish(keys.AUDIENCE_CHANNEL, "")
 
 
 def _job_body(task_id: TaskId, enqueued_ms: int) -> bytes:

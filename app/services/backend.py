@@ -7,6 +7,7 @@ from app.core.task_type import TaskTypes
 from app.queue.task_queue import TaskQueue
 from app.services.accept import Acceptor
 from app.services.callbacks import Callbacks
+from app.services.live import Live
 from app.services.wait import Endings
 from app.store.mongo import Mongo
 from app.store.tasks import TaskStore
@@ -26,6 +27,7 @@ class Backend:
         queue: Redis.
         acceptor: Takes tasks in.
         endings: Tells when tasks become terminal.
+        live: Tells every change.
         types: The registered types.
         retention: How long a finished task is kept, or None for ever.
         callbacks: What follows from ends.
@@ -41,6 +43,7 @@ class Backend:
     queue: TaskQueue
     acceptor: Acceptor
     endings: Endings
+    live: Live
     types: TaskTypes
     retention: timedelta | None
     callbacks: Callbacks

@@ -54,6 +54,7 @@ async def _tell(backend: Backend, task: Task, *, was_running: bool) -> None:
         async with asyncio.timeout(SIGNAL_PATIENCE_S):
             if was_running:
                 await backend.queue.signal_cancel(task_id)
+                await backend.queue.signal_changed([task_id])
             else:
                 await backend.queue.withdraw(task.queue, [task_id])
                 await backend.queue.signal_ended([task_id])

@@ -12,6 +12,7 @@ from app.core.outcomes import Outcome
 from app.core.task_type import TaskTypes
 from app.queue.scripts import Ending
 from app.queue.task_queue import TaskQueue
+from app.services.announce import Announcer
 from app.services.context import Context, HttpAccess
 from app.services.execute import Execution, Executions, Interruption
 from app.services.handler_pools import HandlerPools
@@ -57,6 +58,7 @@ class TaskRunner:
         metrics: Metrics,
     ) -> None:
         self.executions = Executions()
+        self.announcer = Announcer(queue)
         self._attempts = attempts
         self._queue = queue
         self._settler = settler
@@ -75,6 +77,7 @@ class TaskRunner:
         if begun is None:
             return []
         self._count(claim, begun)
+        self.announcer.tell([*(attempt.task_id for attempt in begun.attempts), *begun.gone])
         endings = [
             Ending(entry.task_id, claim.token, entry.priority, to_ms(entry.again_at)) for entry in begun.waiting
         ] + [Ending(task_id, claim.token) for task_id in begun.gone]

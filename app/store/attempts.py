@@ -157,10 +157,12 @@ class AttemptStore:
         known = {entry.task_id for entry in waiting}
         return waiting, [task_id for task_id in task_ids if task_id not in known], [*filter(None, ended)]
 
-    async def report(self, reports: Sequence[tuple[Attempt, ProgressDocument | None, list[LogDocument]]]) -> None:
+    async def report(
+        self, reports: Sequence[tuple[Attempt, ProgressDocument | None, list[LogDocument]]], *, now: datetime
+    ) -> None:
         """Keep progress and log lines of attempts that are under way."""
         operations = [
-            UpdateOne(fence(attempt), reported(progress, lines))
+            UpdateOne(fence(attempt), reported(progress, lines, now))
             for attempt, progress, lines in reports
             if progress is not None or lines
         ]
@@ -174,11 +176,11 @@ def fence(attempt: Attempt) -> dict[str, Any]:
     return {"_id": ObjectId(attempt.task_id), "lease.token": attempt.token}
 
 
-def reported(progress: ProgressDocument | None, lines: list[LogDocument]) -> dict[str, Any]:
+def reported(progress: ProgressDocument | None, lines: list[LogDocument], now: datetime) -> dict[str, Any]:
     """The update that keeps what a handler reported; empty when it reported nothing."""
     update: dict[str, Any] = {}
     if progress is not None:
-        update["$set"] = {"progress": progress}
+        update["$set"] = {"progress": progress, "updated_at": now}
     if lines:
         update["$push"] = {"log": {"$each": lines, "$slice": -limits.MAX_LOG_LINES}}
     return update

@@ -72,6 +72,13 @@ INDEXES: tuple[Index, ...] = (
         "one unfinished task for each unique key",
         {"unique": True, "partialFilterExpression": {**UNIQUE, **UNFINISHED_ONLY}},
     ),
+    Index(
+        "tasks",
+        "changed",
+        (("updated_at", ASCENDING), ("_id", ASCENDING)),
+        "GET /events: what has changed since an event, and lately",
+        {},
+    ),
     Index("tasks", "expiry", (("expire_at", ASCENDING),), "removal of finished tasks", {"expireAfterSeconds": 0}),
     Index(
         "workers", "silence", (("seen_at", ASCENDING),), "removal of workers that went away", {"expireAfterSeconds": 60}

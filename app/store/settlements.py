@@ -125,7 +125,7 @@ def _update(
         "outcome": outcome,
         "error": error,
     }
-    update = reported(record.progress, record.lines)
+    update = reported(record.progress, record.lines, settlement.finished_at)
     update["$set"] = {
         **update.get("$set", {}),
         **fields,

@@ -209,6 +209,7 @@ def test_codes_are_stable_and_each_has_one_status() -> None:
         "idempotency_key_reused": 422,
         "rate_limited": 429,
         "internal_error": 500,
+        "too_many_streams": 503,
         "store_unavailable": 503,
     }
 

@@ -20,6 +20,7 @@ import pytest
 from app.core.api_keys import Scope, entry_of
 from app.embedded.servers import free_port, start_mongo
 from app.store.indexes import INDEXES
+from tests.event_source import listening
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(60)
@@ -99,6 +100,20 @@ async def test_a_stop_answers_what_is_under_way_and_exits_0(
         assert not web.printed("Traceback")
         with pytest.raises(aiohttp.ClientConnectionError):
             await client.get("/health/live")
+
+
+async def test_a_stop_ends_streams_at_once(run_web: RunWeb, servers: dict[str, str]) -> None:
+    async with run_web(**servers, SHUTDOWN_GRACE_SECONDS="50") as (web, client):
+        async with client.post("/tasks", json={"type": "echo"}) as response:
+            task = await response.json()
+        async with listening(client, f"/tasks/{task['id']}/events") as one, listening(client, "/events") as every:
+            await one.events(1)
+            started = time.monotonic()
+            web.process.terminate()
+            assert await one.rest() == await every.rest() == []
+        assert await web.code() == 0
+        assert time.monotonic() - started < 5
+        assert not web.printed("Traceback|ERROR")
 
 
 async def test_the_indexes_are_made_at_the_start(

@@ -6,6 +6,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from tests.event_source import listening
 from tests.fundamentals.conftest import Client, submit, wait_for
 
 
@@ -47,6 +48,17 @@ async def test_it_is_tried_again_when_it_fails(http: Client) -> None:
     done = await wait_for(http, accepted)
     assert (done["status"], done["attempt"]) == ("completed", 3)
     assert [attempt["outcome"] for attempt in done["history"]] == ["failed", "failed", "completed"]
+
+
+async def test_follow_it_live(http: Client) -> None:
+    accepted = await submit(http, type="test.progress", payload={"steps": 3, "pause": 0.6})
+    async with listening(http, f"/tasks/{accepted['id']}/events") as source:
+        told = await source.rest()
+    assert told[-1].status == "completed"
+    assert told[-1].data["result"] == 3
+    assert [event.name for event in told].count("progress") >= 2
+    values = [event.data["progress"]["value"] for event in told if event.name == "progress"]
+    assert values == sorted(values)
 
 
 async def test_it_fails_for_good_and_a_client_gives_it_another_round(http: Client) -> None:

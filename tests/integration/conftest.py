@@ -16,16 +16,17 @@ from app.core.errors import Invalid
 from app.core.ids import TaskId
 from app.core.states import TERMINAL
 from app.models import Submission, Task
-from app.queue import keys
 from app.queue.connect import open_redis
-from app.queue.signals import Signals
 from app.queue.task_queue import TaskQueue
 from app.services.accept import Acceptor
 from app.services.backend import Backend
 from app.services.callbacks import Callbacks
+from app.services.listen import web_signals
+from app.services.live import Live
 from app.services.read import wait_for_task
 from app.services.submit import submit
 from app.services.wait import Endings
+from app.store.changes import ChangeStore
 from app.store.indexes import create_indexes
 from app.store.mongo import open_mongo
 from app.store.tasks import TaskStore
@@ -64,9 +65,9 @@ async def backend(settings: Settings) -> AsyncIterator[Backend]:
     ):
         await create_indexes(mongo)
         endings = Endings()
-        signals = Signals(client, {keys.ENDED_CHANNEL: endings.on_signal}, endings.wake_all)
-        listening = asyncio.create_task(signals.run())
         tasks, queue, metrics = TaskStore(mongo), TaskQueue(client), Metrics(Role.WEB)
+        live = Live(ChangeStore(mongo), queue, max_streams=10)
+        listening = asyncio.create_task(web_signals(queue, endings, live).run())
         types = load_task_modules(settings.task_modules)
         yield Backend(
             mongo=mongo,
@@ -75,6 +76,7 @@ async def backend(settings: Settings) -> AsyncIterator[Backend]:
             queue=queue,
             acceptor=Acceptor(tasks, queue, metrics),
             endings=endings,
+            live=live,
             types=types,
             retention=timedelta(days=settings.retention_days),
             callbacks=Callbacks(mongo, queue, types),
