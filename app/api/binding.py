@@ -4,7 +4,7 @@ A parameter is recognised by its annotation or its name:
 
 - `Backend` and `web.Request` are what they say;
 - `TaskId` is the path parameter of the same name;
-- `IdempotencyKey` is the header, or None without it;
+- `IdempotencyKey` is the header, or None without it, and `EventId` is `Last-Event-ID`;
 - `query` is a model of the query parameters, fields that are tuples may be given more than once;
 - `body` is whatever a TypeAdapter takes; with a default the body may be missing. Validators get the registered types
   as their context.

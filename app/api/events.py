@@ -13,9 +13,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.api.endpoint import Reply
 from app.api.event_stream import MEDIA_TYPE, Sender, serve_stream
+from app.api.request_headers import LAST_EVENT_ID
 from app.core import limits
 from app.core.clock import to_ms, utc_now
-from app.core.errors import FieldError, Invalid, TaskNotFound
+from app.core.errors import TaskNotFound
 from app.core.event_id import PATTERN, EventId
 from app.core.ids import TaskId
 from app.core.states import TERMINAL, Status
@@ -25,8 +26,6 @@ from app.services.backend import Backend
 from app.services.live import OVERLAP
 from app.services.stream import Change
 from app.store.changes import BATCH, ChangeFilter
-
-LAST_EVENT_ID = "Last-Event-ID"
 
 PLACE_S = 30.0
 """How often a client that gets no events learns from where it can go on."""
@@ -50,8 +49,13 @@ class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     last_event_id: LastId | None = Field(
-        None, description=f"The id of the last event that is known; the header {LAST_EVENT_ID} wins."
+        None, description=f"The same as the header {LAST_EVENT_ID}, which wins."
     )
+
+    @property
+    def place(self) -> EventId | None:
+        """From where to go on."""
+        return None if self.last_event_id is None else EventId.parse(self.last_event_id)
 
 
 class TaskEventsQuery(_Query):
@@ -70,10 +74,10 @@ class EventsQuery(_Query):
 
 
 async def stream_task_events(
-    backend: Backend, request: web.Request, task_id: TaskId, query: TaskEventsQuery
+    backend: Backend, request: web.Request, task_id: TaskId, last_event_id: EventId | None, query: TaskEventsQuery
 ) -> Reply | web.StreamResponse:
     """The state of one task, then its changes, until it has ended."""
-    last = _last_event_id(request, query)
+    last = last_event_id or query.place
     with backend.live.stream_of_task(task_id) as stream:
         task = await backend.tasks.get(task_id)
         if task is None:
@@ -110,9 +114,11 @@ async def _send_of_task(backend: Backend, sender: Sender, change: Change) -> boo
     return False
 
 
-async def stream_events(backend: Backend, request: web.Request, query: EventsQuery) -> Reply | web.StreamResponse:
+async def stream_events(
+    backend: Backend, request: web.Request, last_event_id: EventId | None, query: EventsQuery
+) -> Reply | web.StreamResponse:
     """The changes of every task that matches, from now or from an event on."""
-    last, now = _last_event_id(request, query), utc_now()
+    last, now = last_event_id or query.place, utc_now()
     which = ChangeFilter(statuses=query.status, type=query.type, queue=query.queue, tags=query.tag)
     with backend.live.stream_of_all(which, since=now if last is None else now - OVERLAP) as stream:
         if request.method == hdrs.METH_HEAD:
@@ -167,11 +173,3 @@ async def _go_on(backend: Backend, which: ChangeFilter, last: EventId, sender: S
 
 def _before(place: EventId) -> EventId:
     return EventId(max(0, place.at_ms - OVERLAP // timedelta(milliseconds=1)))
-
-
-def _last_event_id(request: web.Request, query: _Query) -> EventId | None:
-    text = request.headers.get(LAST_EVENT_ID, "").strip()
-    try:
-        return EventId.parse(text) if text else EventId.parse(query.last_event_id) if query.last_event_id else None
-    except ValueError as error:
-        raise Invalid([FieldError(LAST_EVENT_ID, str(error))]) from error

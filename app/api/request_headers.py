@@ -7,12 +7,15 @@ from types import MappingProxyType
 from typing import Any, NewType
 
 from app.core import limits
+from app.core.event_id import PATTERN as EVENT_ID_PATTERN
+from app.core.event_id import EventId
 from app.core.errors import FieldError, Invalid
 
 IdempotencyKey = NewType("IdempotencyKey", str)
 """What the client calls its submission by."""
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
+LAST_EVENT_ID = "Last-Event-ID"
 
 _KEY = re.compile(limits.KEY_PATTERN)
 _ESCAPED = re.compile(r'\\(["\\])')
@@ -61,6 +64,21 @@ def read_idempotency_key(values: Sequence[str]) -> IdempotencyKey | None:
     return IdempotencyKey(key)
 
 
+def read_last_event_id(values: Sequence[str]) -> EventId | None:
+    """The event after which to go on, or None where nothing is said.
+
+    Raises:
+        Invalid: it is given twice, or never was an id.
+    """
+    if len(values) > 1:
+        raise Invalid([FieldError(LAST_EVENT_ID, "is given more than once")])
+    text = "".join(values).strip(" \t")
+    try:
+        return EventId.parse(text) if text else None
+    except ValueError as error:
+        raise Invalid([FieldError(LAST_EVENT_ID, str(error))]) from error
+
+
 HEADERS: Mapping[object, RequestHeader] = MappingProxyType(
     {
         IdempotencyKey | None: RequestHeader(
@@ -68,7 +86,13 @@ HEADERS: Mapping[object, RequestHeader] = MappingProxyType(
             "Names this submission: the same again is answered with the same task.",
             {"type": "string", "minLength": 1, "maxLength": limits.MAX_KEY},
             read_idempotency_key,
-        )
+        ),
+        EventId | None: RequestHeader(
+            LAST_EVENT_ID,
+            "The id of the last event that is known; only what came after it is told.",
+            {"type": "string", "pattern": EVENT_ID_PATTERN},
+            read_last_event_id,
+        ),
     }
 )
 """By the annotation that asks for them."""

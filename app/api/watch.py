@@ -6,6 +6,7 @@ import time
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from app.api.guard import API_KEY_NAME
 from app.api.keys import BACKEND
 from app.telemetry.logging import ACCESS
 
@@ -37,9 +38,14 @@ def _log(request: web.Request, response: web.StreamResponse, seconds: float) -> 
         "%s %s: %d in %g ms", request.method, request.rel_url.raw_path, response.status, milliseconds,
         extra={
             "event": "request", "method": request.method, "path": request.rel_url.raw_path, "status": response.status,
-            "duration_ms": milliseconds, "client": request.remote,
+            "duration_ms": milliseconds, "client": request.remote, **_caller(request),
         },
     )  # fmt: skip
+
+
+def _caller(request: web.Request) -> dict[str, str]:
+    """The name of the key that the request came with, if keys are needed."""
+    return {"key": request[API_KEY_NAME]} if API_KEY_NAME in request else {}
 
 
 def endpoint_of(request: web.Request) -> str:
