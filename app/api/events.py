@@ -48,9 +48,7 @@ _EMPTY = Reply(b"", media_type=MEDIA_TYPE)
 class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    last_event_id: LastId | None = Field(
-        None, description=f"The same as the header {LAST_EVENT_ID}, which wins."
-    )
+    last_event_id: LastId | None = Field(None, description=f"The same as the header {LAST_EVENT_ID}, which wins.")
 
     @property
     def place(self) -> EventId | None:

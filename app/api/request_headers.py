@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import Any, NewType
 
 from app.core import limits
+from app.core.errors import FieldError, Invalid
 from app.core.event_id import PATTERN as EVENT_ID_PATTERN
 from app.core.event_id import EventId
-from app.core.errors import FieldError, Invalid
 
 IdempotencyKey = NewType("IdempotencyKey", str)
 """What the client calls its submission by."""

@@ -170,16 +170,45 @@ function curlLine(method, url, headers, body) {
   return parts.filter(Boolean).join(" ");
 }
 
+const MAX_SHOWN = 20000; // characters of a stream, its end
+
+// A stream is shown as it comes, until the button is pressed again.
+async function follow(response, head, output, button) {
+  output.hidden = false;
+  button.disabled = false;
+  button.textContent = "Stop";
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const stop = () => reader.cancel();
+  button.addEventListener("click", stop);
+  let shown = "";
+  try {
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      shown = (shown + part.value).slice(-MAX_SHOWN);
+      output.textContent = `${head}\n${shown}`;
+    }
+  } finally {
+    button.removeEventListener("click", stop);
+    button.textContent = "Send";
+  }
+}
+
 async function send(method, url, headers, body, output, button) {
+  if (button.textContent === "Stop") return; // the click was for the stream
   button.disabled = true;
   const started = performance.now();
   try {
     const response = await fetch(url, body
       ? { method, body, headers: authorized({ ...headers, "Content-Type": "application/json" }) }
       : { method, headers: authorized(headers) });
-    const text = await response.text();
-    const took = Math.round(performance.now() - started);
-    output.textContent = `${curlLine(method, url, headers, body)}\n\n${response.status} ${response.statusText} in ${took} ms\n${pretty(text)}`;
+    const took = () => Math.round(performance.now() - started);
+    const line = curlLine(method, url, headers, body);
+    const head = () => `${line}\n\n${response.status} ${response.statusText} in ${took()} ms`;
+    if ((response.headers.get("Content-Type") || "").startsWith("text/event-stream")) {
+      await follow(response, head(), output, button);
+    } else {
+      const text = await response.text();
+      output.textContent = `${head()}\n${pretty(text)}`;
+    }
   } catch (error) {
     output.textContent = `No answer: ${error.message}`;
   }
