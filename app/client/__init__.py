@@ -14,6 +14,7 @@ from app.client.client import Client
 from app.client.errors import (
     Conflict,
     Forbidden,
+    IdempotencyKeyReused,
     Invalid,
     NotEnded,
     NotFound,
@@ -22,6 +23,7 @@ from app.client.errors import (
     RequestFailed,
     Unauthorized,
     Unavailable,
+    UniqueKeyTaken,
     Unreachable,
     WrongState,
 )
@@ -37,6 +39,7 @@ __all__ = [
     "Forbidden",
     "Health",
     "HealthChecks",
+    "IdempotencyKeyReused",
     "Invalid",
     "NewTask",
     "NotEnded",
@@ -54,6 +57,7 @@ __all__ = [
     "TypeInfo",
     "Unauthorized",
     "Unavailable",
+    "UniqueKeyTaken",
     "Unreachable",
     "WrongState",
 ]

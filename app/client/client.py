@@ -1,7 +1,6 @@
 """The client of a service: one method for each thing that it does."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from http import HTTPStatus
@@ -84,7 +83,7 @@ class Client:
             type: A registered type.
             payload: What the handler gets: a JSON object or a pydantic model.
             idempotency_key: A second submission with the same one gives the first one's task. By default each call
-                has one of its own, for its own retries.
+                has one of its own, where it may be sent again.
             options: See `TaskOptions`.
 
         Raises:
@@ -94,7 +93,7 @@ class Client:
             "POST",
             "/tasks",
             body=encode_task(with_options(type, payload, options)),
-            headers={"Idempotency-Key": idempotency_key or secrets.token_hex(16)},
+            headers=self._connection.submission_headers(idempotency_key),
         )
         return answer.read(TASK)
 

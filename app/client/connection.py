@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -89,6 +90,8 @@ class Connection:
     async def __aenter__(self) -> Self:
         if self._session is None:
             self._session = self._own_session = aiohttp.ClientSession()
+            # aiohttp 3.14 would itself send a DELETE again, and nobody would know that the first try may have done it.
+            self._session._retry_connection = not self._retry_for_s  # noqa: SLF001 - there is no other way
         return self
 
     async def __aexit__(
@@ -97,6 +100,11 @@ class Connection:
         if self._own_session is not None:
             await self._own_session.close()
             self._session = self._own_session = None
+
+    def submission_headers(self, idempotency_key: str | None = None) -> dict[str, str]:
+        """What makes a submission safe to send again; without a key of the caller's, and without retries, nothing."""
+        key = idempotency_key or (secrets.token_hex(16) if self._retry_for_s else None)
+        return {} if key is None else {"Idempotency-Key": key}
 
     async def request(
         self,

@@ -28,6 +28,7 @@ class Refusal:
         detail: A sentence for a person.
         fields: With `invalid`, every bad field.
         task_status: With `wrong_state`, the state that the task is in.
+        holder: With `unique_key_taken`, the id of the task that has the key.
         retry_after: How long the service asks to be left alone.
         request_id: Finds the request in the service's log.
     """
@@ -37,6 +38,7 @@ class Refusal:
     detail: str = ""
     fields: tuple[FieldError, ...] = ()
     task_status: str | None = None
+    holder: str | None = None
     retry_after: timedelta | None = None
     request_id: str = ""
 
@@ -79,6 +81,10 @@ class Invalid(RequestFailed):
         return self.refusal.fields
 
 
+class IdempotencyKeyReused(Invalid):
+    """The idempotency key belongs to a task that was submitted with something else: 422."""
+
+
 class Unauthorized(RequestFailed):
     """The key is missing or not known: 401."""
 
@@ -104,6 +110,15 @@ class WrongState(Conflict):
         return self.refusal.task_status
 
 
+class UniqueKeyTaken(Conflict):
+    """The task cannot be retried, since another that has not ended has its unique key: 409."""
+
+    @property
+    def holder(self) -> str | None:
+        """The id of that task."""
+        return self.refusal.holder
+
+
 class Unavailable(RequestFailed):
     """The service cannot do it now, and could not within `retry_for`: 429, 502, 503, 504, or no answer at all."""
 
@@ -126,7 +141,11 @@ class NotEnded(RequestFailed, TimeoutError):  # noqa: N818 - a fact about the ta
         super().__init__(Refusal(detail=f"Task {task.id} is {task.status} after {seconds:g} s."))
 
 
-_BY_CODE: Mapping[str, type[RequestFailed]] = {"wrong_state": WrongState}
+_BY_CODE: Mapping[str, type[RequestFailed]] = {
+    "idempotency_key_reused": IdempotencyKeyReused,
+    "unique_key_taken": UniqueKeyTaken,
+    "wrong_state": WrongState,
+}
 
 _BY_STATUS: Mapping[int, type[RequestFailed]] = {
     HTTPStatus.BAD_REQUEST: Invalid,
@@ -155,6 +174,7 @@ class Problem(BaseModel):
     detail: str = ""
     errors: tuple[FieldError, ...] | None = None
     task_status: str | None = None
+    holder: str | None = None
 
 
 def error_of(problem: Problem, headers: Mapping[str, str]) -> RequestFailed:
@@ -170,6 +190,7 @@ def error_of(problem: Problem, headers: Mapping[str, str]) -> RequestFailed:
         detail=problem.detail or problem.title or f"The service answered {problem.status}.",
         fields=problem.errors or (),
         task_status=problem.task_status,
+        holder=problem.holder,
         retry_after=parse_retry_after(headers.get("Retry-After"), now=utc_now()),
         request_id=headers.get("X-Request-ID", ""),
     )

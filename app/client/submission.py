@@ -1,7 +1,6 @@
 """Tasks on their way to the service, alone and in bulk."""
 
 import re
-import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -124,7 +123,7 @@ async def _submit_chunk(connection: Connection, chunk: Chunk) -> list[Task | Req
         "POST",
         "/tasks/bulk",
         body=chunk.body,
-        headers={"Idempotency-Key": secrets.token_hex(16)},
+        headers=connection.submission_headers(),
         also=_UNPROCESSABLE | {HTTPStatus.REQUEST_ENTITY_TOO_LARGE},
     )
     if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:

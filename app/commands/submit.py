@@ -50,6 +50,7 @@ MaxAttempts = Annotated[int | None, typer.Option(min=1, help="How often to try."
 Timeout = Annotated[timedelta | None, _duration("What one attempt may take.")]
 Tags = Annotated[list[str], _text("TAG", "A label; may be repeated.")]
 Callback = Annotated[str | None, _text("URL", "Where to POST the outcome to.")]
+UniqueKey = Annotated[str | None, _text("KEY", "No second one while a task with this key has not ended.")]
 IdempotencyKey = Annotated[str | None, _text("KEY", "Submit once, however often this runs with the same key.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Wait until it has ended; exit with 1 if it fails.")]
 
@@ -68,6 +69,7 @@ async def submit(
     timeout: Timeout = None,  # noqa: ASYNC109 - of the task
     tag: Tags = [],
     callback: Callback = None,
+    unique_key: UniqueKey = None,
     idempotency_key: IdempotencyKey = None,
     wait: Wait = False,
 ) -> int:
@@ -75,7 +77,7 @@ async def submit(
     options = {
         "queue": queue, "priority": priority, "delay": delay, "run_at": run_at, "start_before": start_before,
         "max_attempts": max_attempts, "timeout": timeout, "tags": tag or None,
-        "callback": {"url": callback} if callback else None,
+        "callback": {"url": callback} if callback else None, "unique_key": unique_key,
     }  # fmt: skip
     given = cast("TaskOptions", {name: value for name, value in options.items() if value is not None})
     if file is not None:

@@ -11,11 +11,24 @@ from textwrap import indent
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from pydantic import BaseModel
 
 from app.api.app import build_app
 from app.api.keys import BACKEND
-from app.client import Client, Invalid, NotEnded, NotFound, Submission, Task, WrongState, answers
+from app.client import (
+    Client,
+    IdempotencyKeyReused,
+    Invalid,
+    NotEnded,
+    NotFound,
+    Submission,
+    Task,
+    UniqueKeyTaken,
+    WrongState,
+    answers,
+)
 from app.core.clock import utc_now
 from app.tasks.registry import load_task_modules
 from app.web import open_backend
@@ -142,6 +155,65 @@ async def test_a_restart_of_the_service_is_waited_for(settings: Settings) -> Non
             assert (await asked).id == task.id
             await client.cancel(task.id)
             assert (await waiting).status == "cancelled"
+
+
+@asynccontextmanager
+async def losing_answers(api: Api, count: int) -> AsyncIterator[Client]:
+    """A client of a proxy that hands requests on and lets the first `count` answers go astray."""
+    left = count
+
+    async def hand_on(request: web.Request) -> web.StreamResponse:
+        nonlocal left
+        body = await request.read()
+        headers = {
+            name: value for name, value in request.headers.items() if name in {"Content-Type", "Idempotency-Key"}
+        }
+        async with api.client.request(request.method, request.path_qs, data=body, headers=headers) as answer:
+            raw = await answer.read()
+        if left > 0:
+            left -= 1
+            assert request.transport is not None
+            request.transport.abort()
+        return web.Response(status=answer.status, body=raw)
+
+    proxy = web.Application()
+    proxy.router.add_route("*", "/{path:.*}", hand_on)
+    async with TestServer(proxy) as server, Client(str(server.make_url("/"))) as client:
+        yield client
+    assert left == 0
+
+
+async def test_nothing_is_done_twice_when_answers_get_lost(api: Api) -> None:
+    async with losing_answers(api, 2) as client:
+        task = await client.submit("echo", {"n": 0}, delay=60)
+        assert [each.id async for each in client.list()] == [task.id]
+    async with losing_answers(api, 1) as client:
+        many = await client.submit_many({"type": "echo", "delay": 60, "payload": {"n": n}} for n in (1, 2))
+        listed = [each.payload async for each in client.list()]
+    assert [each.payload for each in many if isinstance(each, Task)] == [{"n": 1}, {"n": 2}]
+    assert listed == [{"n": 2}, {"n": 1}, {"n": 0}]
+    async with losing_answers(api, 1) as client:
+        assert (await client.cancel(task.id)).status == "cancelled"
+    async with losing_answers(api, 1) as client:
+        retried = await client.retry(task.id)
+        assert (retried.status, retried.round) == ("pending", 2)
+    await api.post(f"/tasks/{task.id}/cancel")
+    async with losing_answers(api, 1) as client:
+        await client.delete(task.id)
+    assert (await api.get(f"/tasks/{task.id}")).status == 404
+
+
+async def test_keys_of_ones_own(client: Client) -> None:
+    first = await client.submit("echo", delay=60, idempotency_key="order-17", unique_key="feed-3")
+    assert (await client.submit("echo", delay=60, idempotency_key="order-17", unique_key="feed-3")).id == first.id
+    assert (await client.submit("echo", unique_key="feed-3")).id == first.id
+    with pytest.raises(IdempotencyKeyReused):
+        await client.submit("echo", idempotency_key="order-17")
+    await client.cancel(first.id)
+    second = await client.submit("echo", delay=60, unique_key="feed-3")
+    with pytest.raises(UniqueKeyTaken) as caught:
+        await client.retry(first.id)
+    assert caught.value.holder == second.id
 
 
 EXAMPLES = re.findall(r"^```python\n(.+?)^```", (ROOT / "docs/client.md").read_text(), re.MULTILINE | re.DOTALL)

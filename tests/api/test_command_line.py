@@ -15,11 +15,15 @@ import pytest
 
 from app import cli
 from app.api.app import build_app
+from app.api.keys import BACKEND
+from app.core.clock import utc_now
+from app.services.backend import Backend
 from app.tasks.registry import load_task_modules
 from app.web import open_backend
 from app.worker import open_worker
 from settings import Settings, load_settings
 from tests.api.conftest import ServerAsServed
+from tests.waiting import wait_until
 
 NOBODY = "0" * 24
 
@@ -41,6 +45,8 @@ def service(settings: Settings) -> Iterator[str]:
         )
         async with ServerAsServed(application) as server, open_worker(changed, types) as worker:
             claiming = asyncio.create_task(worker.loop.main())
+            backend: Backend = application[BACKEND]
+            await wait_until(lambda: backend.workers.alive(now=utc_now(), within=backend.worker_silence))
             ready.set_result(str(server.make_url("/")))
             await stop.wait()
             worker.loop.stop_claiming()

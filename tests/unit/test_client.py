@@ -17,6 +17,7 @@ from app.client import (
     Client,
     Conflict,
     Forbidden,
+    IdempotencyKeyReused,
     Invalid,
     NotEnded,
     NotFound,
@@ -27,6 +28,7 @@ from app.client import (
     TaskOptions,
     Unauthorized,
     Unavailable,
+    UniqueKeyTaken,
     Unreachable,
     WrongState,
     connection,
@@ -114,6 +116,13 @@ async def test_a_submission_that_is_sent_again_has_the_same_key(answers: HttpAns
     assert keys[3] == "mine"
 
 
+async def test_what_is_never_sent_again_needs_no_key(answers: HttpAnswers) -> None:
+    answers.post(f"{BASE}/tasks", status=201, payload=TASK)
+    async with Client(BASE, retry_for=0) as client:
+        await client.submit("echo")
+    assert "Idempotency-Key" not in sent(answers, "POST", "/tasks")[0]["headers"]
+
+
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
@@ -122,7 +131,9 @@ async def test_a_submission_that_is_sent_again_has_the_same_key(answers: HttpAns
         (403, "forbidden", Forbidden),
         (404, "task_not_found", NotFound),
         (409, "wrong_state", WrongState),
+        (409, "unique_key_taken", UniqueKeyTaken),
         (409, "something_new", Conflict),
+        (422, "idempotency_key_reused", IdempotencyKeyReused),
         (413, "body_too_large", Invalid),
         (422, "invalid", Invalid),
         (429, "rate_limited", RateLimited),
@@ -133,7 +144,7 @@ async def test_a_submission_that_is_sent_again_has_the_same_key(answers: HttpAns
 async def test_each_problem_has_its_error(
     answers: HttpAnswers, status: int, code: str, kind: type[RequestFailed]
 ) -> None:
-    more = {"errors": [{"field": "delay", "message": "no"}], "task_status": "running"}
+    more = {"errors": [{"field": "delay", "message": "no"}], "task_status": "running", "holder": ID}
     answers.get(f"{BASE}/tasks/{ID}", **problem(status, code, **more), headers={"X-Request-ID": "r1"}, repeat=True)
     async with Client(BASE, retry_for=0) as client:
         with pytest.raises(RequestFailed) as caught:
@@ -146,6 +157,8 @@ async def test_each_problem_has_its_error(
         assert [(bad.field, bad.message) for bad in error.fields] == [("delay", "no")]
     if isinstance(error, WrongState):
         assert error.task_status == "running"
+    if isinstance(error, UniqueKeyTaken):
+        assert error.holder == ID
 
 
 async def test_an_answer_that_is_no_problem_is_shown_in_one_line(answers: HttpAnswers, client: Client) -> None:
