@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+import pymongo
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -203,7 +204,11 @@ async def test_nothing_is_done_twice_when_answers_get_lost(api: Api) -> None:
     assert (await api.get(f"/tasks/{task.id}")).status == 404
 
 
-async def test_keys_of_ones_own(client: Client) -> None:
+async def test_keys_of_ones_own(
+    client: Client, mongo_client: pymongo.MongoClient[dict[str, Any]], settings: Settings
+) -> None:
+    tasks = mongo_client[settings.mongo_database].tasks
+    await wait_until(lambda: "unique_key_unfinished" in tasks.index_information(), what="what keeps keys apart")
     first = await client.submit("echo", delay=60, idempotency_key="order-17", unique_key="feed-3")
     assert (await client.submit("echo", delay=60, idempotency_key="order-17", unique_key="feed-3")).id == first.id
     assert (await client.submit("echo", unique_key="feed-3")).id == first.id
