@@ -61,11 +61,13 @@ Key = Annotated[str, StringConstraints(pattern=limits.KEY_PATTERN, max_length=li
 """Chosen by a client: printable ASCII characters, spaces only in between."""
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """What clients send: unknown fields are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class BackoffModel(_Strict):
+class BackoffModel(Strict):
     """Delay before the next attempt: min(max, base * factor^(attempt-1)) seconds, a random part of it with jitter."""
 
     base: Seconds = Field(
@@ -103,8 +105,8 @@ def backoff_of(document: "TaskDocument") -> Backoff:
     )
 
 
-class Submission(_Strict):
-    """A task as a client submits it. What is left out takes the default of the type."""
+class TaskFields(Strict):
+    """What a task is, whenever it is to run. What is left out takes the default of the type."""
 
     type: str = Field(min_length=1, max_length=limits.MAX_NAME, description="A registered type; see GET /types.")
     payload: dict[str, JsonValue] = Field(
@@ -112,21 +114,26 @@ class Submission(_Strict):
     )
     queue: Name = Field("default", description="The line it waits in.")
     priority: int = Field(0, ge=0, le=limits.MAX_PRIORITY, strict=True, description="0..9, higher first.")
-    run_at: Moment | None = Field(None, description="Not before this moment.")
-    delay: Seconds | None = Field(
-        None, ge=0, le=limits.MAX_DELAY.total_seconds(), description="Not before this many seconds from now."
-    )
     max_attempts: int | None = Field(None, ge=1, le=limits.MAX_ATTEMPTS, strict=True, description="How often to try.")
     timeout: Seconds | None = Field(
         None, gt=0, le=limits.MAX_TIMEOUT.total_seconds(), description="Seconds that one attempt may take."
     )
     backoff: BackoffModel | None = Field(None, description="Delay between attempts.")
-    start_before: Moment | None = Field(None, description="Fail the task as expired if an attempt cannot start before.")
     tags: tuple[Name, ...] = Field((), max_length=limits.MAX_TAGS, description="Labels to filter by.")
     callback: CallbackRequest | None = Field(None, description="Where to POST the outcome to.")
     unique_key: Key | None = Field(
         None, description="While a task with this key has not ended, it is answered instead of making another."
     )
+
+
+class Submission(TaskFields):
+    """A task as a client submits it. What is left out takes the default of the type."""
+
+    run_at: Moment | None = Field(None, description="Not before this moment.")
+    delay: Seconds | None = Field(
+        None, ge=0, le=limits.MAX_DELAY.total_seconds(), description="Not before this many seconds from now."
+    )
+    start_before: Moment | None = Field(None, description="Fail the task as expired if an attempt cannot start before.")
     idempotency_key: Key | None = Field(
         None, description="As the header Idempotency-Key: the same submission again is answered with the same task."
     )
@@ -183,6 +190,13 @@ class Attempt(BaseModel):
     error: TaskError | None = None
 
 
+class Origin(BaseModel):
+    """The schedule that submitted the task, and the slot that it was submitted for."""
+
+    name: str
+    slot_at: datetime | None = Field(description="Null when a client had it run between two slots.")
+
+
 class Task(BaseModel):
     """A task as the API shows it."""
 
@@ -217,6 +231,7 @@ class Task(BaseModel):
     expire_at: datetime | None = Field(description="When the finished task will be removed.")
     callback: Callback | None = Field(None, description="What was asked for, and how far it is.")
     callback_of: str | None = Field(None, description="The task whose callback this one delivers.")
+    schedule: Origin | None = Field(None, description="Where it comes from, unless a client submitted it.")
 
     @classmethod
     def from_document(cls, document: "TaskDocument") -> Self:

@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -32,12 +32,14 @@ from app.services.listen import web_signals
 from app.services.live import Live
 from app.services.measure_lag import measure_lag
 from app.services.reconcile import Reconciler
+from app.services.submit_slots import RESTART_PAUSE_S, Scheduler
 from app.services.supervise import repeat, until_done
 from app.services.wait import Endings
 from app.store.changes import ChangeStore
 from app.store.duties import DutyStore
 from app.store.indexes import create_indexes
 from app.store.mongo import open_mongo
+from app.store.schedules import ScheduleStore
 from app.store.tasks import TaskStore
 from app.store.unfinished import UnfinishedStore
 from app.store.workers import WorkerStore
@@ -138,10 +140,11 @@ async def open_backend(settings: Settings, types: TaskTypes, seat: Seat | None =
     ):
         tasks, queue, endings = TaskStore(mongo), TaskQueue(redis), Endings()
         callbacks = Callbacks(mongo, queue, types)
-        holder = f"web-{new_worker_id()}"
+        acceptor, holder = Acceptor(tasks, queue, metrics), f"web-{new_worker_id()}"
         reconciler = Reconciler(
             UnfinishedStore(mongo), DutyStore(mongo), queue, callbacks, holder=holder, metrics=metrics
         )
+        scheduler = Scheduler(mongo, acceptor, types, holder=holder)
         live = Live(ChangeStore(mongo), queue, max_streams=settings.max_event_streams)
         signals = web_signals(queue, endings, live)
         create = partial(create_indexes, mongo)
@@ -153,30 +156,42 @@ async def open_backend(settings: Settings, types: TaskTypes, seat: Seat | None =
             asyncio.create_task(repeat("following changes", live.run_once, every_s=live_changes.GATHER_S)),
             asyncio.create_task(repeat("reconcile", reconciler.run_once, every_s=reconcile.INTERVAL_S, after=prepared)),
             asyncio.create_task(measure_lag(metrics)),
+            asyncio.create_task(repeat("schedules", scheduler.run, every_s=RESTART_PAUSE_S, after=prepared)),
         ]
-        for task in background:
-            task.add_done_callback(_tell_failure)
         try:
-            yield Backend(
-                mongo=mongo,
-                tasks=tasks,
-                workers=WorkerStore(mongo),
-                queue=queue,
-                acceptor=Acceptor(tasks, queue, metrics),
-                endings=endings,
-                live=live,
-                types=types,
-                retention=timedelta(days=settings.retention_days) if settings.retention_days else None,
-                callbacks=callbacks,
-                signs_callbacks=bool(settings.callback_secrets),
-                metrics=metrics,
-                exposition=exposition,
-            )
+            async with _kept_going(background):
+                yield Backend(
+                    mongo=mongo,
+                    tasks=tasks,
+                    schedules=ScheduleStore(mongo),
+                    workers=WorkerStore(mongo),
+                    queue=queue,
+                    acceptor=acceptor,
+                    endings=endings,
+                    live=live,
+                    types=types,
+                    retention=timedelta(days=settings.retention_days) if settings.retention_days else None,
+                    callbacks=callbacks,
+                    signs_callbacks=bool(settings.callback_secrets),
+                    metrics=metrics,
+                    exposition=exposition,
+                )
         finally:
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
             await reconciler.give_up()
+            await scheduler.give_up()
+
+
+@asynccontextmanager
+async def _kept_going(background: Sequence["asyncio.Task[None]"]) -> AsyncIterator[None]:
+    """Let tasks run while the context is open."""
+    for task in background:
+        task.add_done_callback(_tell_failure)
+    try:
+        yield
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
 
 
 def _tell_failure(task: "asyncio.Task[None]") -> None:

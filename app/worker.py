@@ -21,6 +21,7 @@ from app.queue.signals import Signals
 from app.queue.task_queue import TaskQueue
 from app.queue.worker import LeasedWorker
 from app.services import reconcile, report
+from app.services.accept import Acceptor
 from app.services.callbacks import Callbacks
 from app.services.context import HttpAccess
 from app.services.execute import Interruption
@@ -34,12 +35,14 @@ from app.services.run import TaskRunner
 from app.services.settle import Settler
 from app.services.sign import WebhookSigner
 from app.services.stop import StopSignals
+from app.services.submit_slots import RESTART_PAUSE_S, Scheduler
 from app.services.supervise import repeat, until_done
 from app.store.attempts import AttemptStore
 from app.store.duties import DutyStore
 from app.store.indexes import create_indexes
 from app.store.mongo import Mongo, open_mongo
 from app.store.settlements import SettlementStore
+from app.store.tasks import TaskStore
 from app.store.unfinished import UnfinishedStore
 from app.store.workers import WorkerDocument, WorkerStore
 from app.tasks.http_guard import open_http_access
@@ -67,6 +70,7 @@ class WorkerParts:
     runner: TaskRunner
     reporter: Reporter
     reconciler: Reconciler
+    scheduler: Scheduler
     queue: TaskQueue
     metrics: Metrics
     workers: WorkerStore
@@ -215,6 +219,7 @@ def _build(
         reconciler=Reconciler(
             UnfinishedStore(mongo), DutyStore(mongo), queue, callbacks, holder=worker_id, metrics=metrics
         ),
+        scheduler=Scheduler(mongo, Acceptor(TaskStore(mongo), queue, metrics), types, holder=worker_id),
         queue=queue,
         metrics=metrics,
         workers=WorkerStore(mongo),
@@ -279,6 +284,7 @@ async def _background(parts: WorkerParts, mongo: Mongo) -> AsyncIterator[None]:
             repeat("reconcile", parts.reconciler.run_once, every_s=reconcile.INTERVAL_S, after=prepared)
         ),
         asyncio.create_task(measure_lag(parts.metrics)),
+        asyncio.create_task(repeat("schedules", parts.scheduler.run, every_s=RESTART_PAUSE_S, after=prepared)),
     ]
     try:
         yield
@@ -289,5 +295,6 @@ async def _background(parts: WorkerParts, mongo: Mongo) -> AsyncIterator[None]:
         try:
             await parts.workers.leave(parts.id)
             await parts.reconciler.give_up()
+            await parts.scheduler.give_up()
         except StoreUnavailable as error:
             logger.warning("Could not sign off: %s", error)

@@ -3,7 +3,7 @@
 A parameter is recognised by its annotation or its name:
 
 - `Backend` and `web.Request` are what they say;
-- `TaskId` is the path parameter of the same name;
+- `TaskId` and `ScheduleName` are the path parameter of the same name;
 - `IdempotencyKey` is the header, or None without it, and `EventId` is `Last-Event-ID`;
 - `query` is a model of the query parameters, fields that are tuples may be given more than once;
 - `body` is whatever a TypeAdapter takes; with a default the body may be missing. Validators get the registered types
@@ -27,7 +27,7 @@ from app.api.problems import BadJson, BodyTooLarge, UnsupportedMediaType
 from app.api.request_headers import HEADERS, RequestHeader
 from app.core.errors import FieldError, Invalid
 from app.core.field_errors import field_errors
-from app.core.ids import TaskId, parse_task_id
+from app.core.ids import ScheduleName, TaskId, parse_task_id
 from app.services.backend import Backend
 
 
@@ -92,6 +92,8 @@ def _source(name: str, annotation: object) -> Callable[[web.Request], object]:
     if annotation in HEADERS:
         header = HEADERS[annotation]
         return lambda request: header.read(request.headers.getall(header.name, ()))
+    if annotation is ScheduleName:
+        return lambda request: ScheduleName(request.match_info[name])
     raise TypeError(f"nothing fills the parameter {name!r} of type {annotation!r}")
 
 

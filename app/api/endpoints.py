@@ -2,11 +2,12 @@
 
 from http import HTTPStatus
 
-from app.api import docs, events, health, metrics, stats, submissions, tasks, types
+from app.api import docs, events, health, metrics, schedules, stats, submissions, tasks, types
 from app.api.endpoint import Answer, Endpoint, Opening, Permission
 from app.api.event_stream import MEDIA_TYPE
 from app.core.errors import (
     IdempotencyKeyReused,
+    ScheduleNotFound,
     StoreUnavailable,
     TaskNotFound,
     TooManyStreams,
@@ -15,6 +16,7 @@ from app.core.errors import (
 )
 from app.event_models import TaskEvent
 from app.models import Task
+from app.schedule_models import Schedule
 from app.services.observe import Stats
 
 _OK, _CREATED, _UNAVAILABLE = HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.SERVICE_UNAVAILABLE
@@ -82,6 +84,45 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "GET", "/events", events.stream_events, "Follow every task", "events", _READ,
         {_OK: Answer("Changes; the schema is that of each event's data.", TaskEvent, media_type=MEDIA_TYPE)},
         (TooManyStreams,),
+    ),
+    Endpoint(
+        "GET", "/schedules", schedules.list_schedules, "List schedules by name", "schedules", _READ,
+        {_OK: Answer("One page.", schedules.SchedulePage)},
+        (StoreUnavailable,),
+    ),
+    Endpoint(
+        "GET", "/schedules/{name}", schedules.get_schedule, "Read a schedule", "schedules", _READ,
+        {_OK: Answer("The schedule as it is.", Schedule)},
+        (ScheduleNotFound, StoreUnavailable),
+    ),
+    Endpoint(
+        "PUT", "/schedules/{name}", schedules.put_schedule, "Create or replace a schedule", "schedules", _WRITE,
+        {_CREATED: Answer("It is new.", Schedule), _OK: Answer("It was there and is replaced.", Schedule)},
+        (StoreUnavailable,),
+        examples=schedules.EXAMPLES,
+    ),
+    Endpoint(
+        "DELETE", "/schedules/{name}", schedules.delete_schedule, "Delete a schedule", "schedules", _WRITE,
+        {HTTPStatus.NO_CONTENT: Answer("It is gone; the tasks that it submitted stay.")},
+        (ScheduleNotFound, StoreUnavailable),
+    ),
+    Endpoint(
+        "POST", "/schedules/{name}/pause", schedules.pause_schedule, "Pause a schedule", "schedules", _WRITE,
+        {_OK: Answer("The schedule, paused.", Schedule)},
+        (ScheduleNotFound, StoreUnavailable),
+    ),
+    Endpoint(
+        "POST", "/schedules/{name}/resume", schedules.resume_schedule, "Resume a schedule", "schedules", _WRITE,
+        {_OK: Answer("The schedule, with its next slot.", Schedule)},
+        (ScheduleNotFound, StoreUnavailable),
+    ),
+    Endpoint(
+        "POST", "/schedules/{name}/run", schedules.run_schedule, "Submit its task now", "schedules", _WRITE,
+        {
+            _CREATED: Answer("The task is kept and will run.", Task, _LOCATION),
+            _OK: Answer("The unfinished task that has its unique key.", Task, _LOCATION),
+        },
+        (ScheduleNotFound, StoreUnavailable),
     ),
     Endpoint(
         "GET", "/types", types.list_types, "List the task types", "service", _READ,

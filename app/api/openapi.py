@@ -23,6 +23,7 @@ from app.api.problems import (
     Unauthorized,
     UnsupportedMediaType,
 )
+from app.core import limits
 from app.core.errors import ArqiveError, Invalid, StoreUnavailable, TooManyStreams
 
 _SCHEME = "key"
@@ -31,12 +32,17 @@ _REF = "#/components/schemas/{model}"
 _TAGS = (
     ("tasks", "Submit tasks, read them, change them."),
     ("events", "Changes as server-sent events, live and from where a client left off."),
+    ("schedules", "Have tasks submitted again and again."),
     ("service", "What runs, how much of it, and how well."),
 )
 
 _PATH_PARAMETERS: dict[str, JsonSchemaValue] = {
-    "task_id": {"type": "string", "pattern": "^[0-9a-fA-F]{24}$", "description": "24 hexadecimal digits."}
-}
+    "task_id": {"type": "string", "pattern": "^[0-9a-fA-F]{24}$", "description": "24 hexadecimal digits."},
+    "name": {
+        "type": "string", "pattern": limits.NAME_PATTERN, "maxLength": limits.MAX_NAME,
+        "description": "Letters, digits and `_ . : -`.",
+    },
+}  # fmt: skip
 
 # Each endpoint's own: a header that nobody would type by hand is in the document once.
 _REQUEST_ID_REF = {REQUEST_ID: {"$ref": "#/components/headers/RequestId"}}

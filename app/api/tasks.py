@@ -56,6 +56,7 @@ class ListQuery(_Query):
     type: Name | None = Field(None, description="Exactly this type.")
     queue: Name | None = Field(None, description="Exactly this queue.")
     tag: tuple[Name, ...] = Field((), max_length=limits.MAX_TAGS, description="All of these; may be repeated.")
+    schedule: Name | None = Field(None, description="Submitted by this schedule.")
     created_after: Moment | None = Field(None, description="Created at this moment or later.")
     created_before: Moment | None = Field(None, description="Created before this moment.")
     limit: int = Field(50, ge=1, le=limits.MAX_PAGE, description="The most tasks in one page.")
@@ -90,6 +91,7 @@ async def list_tasks(backend: Backend, query: ListQuery) -> Reply:
         type=query.type,
         queue=query.queue,
         tags=query.tag,
+        schedule=query.schedule,
         created_after=query.created_after,
         created_before=query.created_before,
     )

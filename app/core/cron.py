@@ -37,7 +37,7 @@ class Cron:
 
     CronSim 2.8 answers for the wall clock alone, that is without a time zone. What it does itself when a clock is
     changed leaves moments out where the change is half an hour, differs between five and six fields, and can lie in
-    the past (docs/adr has more). So the changes of the clock are dealt with here:
+    the past (docs/adr/0011-slots-of-schedules.md). So the changes of the clock are dealt with here:
 
     - An expression for *fixed times*, whose seconds, minutes and hours do not begin with a star, means the times that a
       person sees. A time that the clock leaves out when it is put forward is made up for at that moment, once however

@@ -55,6 +55,15 @@ class TaskNotFound(ArqiveError):  # noqa: N818 - a fact about the task
         super().__init__(f"There is no task with the id {task_id[:64]!r}.")
 
 
+class ScheduleNotFound(ArqiveError):  # noqa: N818 - a fact about the schedule
+    """No schedule has this name."""
+
+    code = "schedule_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no schedule with the name {name[:64]!r}.")
+
+
 class WrongState(ArqiveError):  # noqa: N818 - a fact about the task
     """The task is in a state from which the transition asked for does not start."""
 

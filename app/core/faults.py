@@ -17,6 +17,8 @@ class FaultPoint(StrEnum):
     BEFORE_CALLBACK = "before_callback"  # a task has ended, its callback is owed
     AFTER_CALLBACK = "after_callback"  # the task that delivers it is kept, nobody has noted that
     AFTER_HAND_OVER = "after_hand_over"  # it is noted, and not queued
+    AFTER_TAKE = "after_take"  # slots of schedules are taken, their tasks are not there yet
+    AFTER_SLOTS = "after_slots"  # the tasks of slots are there, the schedules do not say so yet
     DURING_REBUILD = "during_rebuild"  # some of the waiting tasks are back in Redis
 
 

@@ -17,6 +17,9 @@ LeaseToken = NewType("LeaseToken", str)
 WorkerId = NewType("WorkerId", str)
 """Names one worker process from its start to its end."""
 
+ScheduleName = NewType("ScheduleName", str)
+"""What a client called a schedule; as it stands in a path it may be anything."""
+
 _TASK_ID = re.compile(r"[0-9a-f]{24}")
 
 

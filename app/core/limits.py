@@ -10,6 +10,9 @@ MAX_TIMEOUT = timedelta(days=1)
 MAX_DELAY = timedelta(days=366)  # how far ahead run_at, delay and start_before may lie
 FIRST_YEAR = 1970  # no moment lies in it or before it
 LAST_YEAR = 2100  # nor in it or after it; the ids of MongoDB count seconds to 2106
+MAX_CRON = 200  # characters
+MIN_INTERVAL = timedelta(seconds=1)  # from slot to slot of a schedule
+MAX_INTERVAL = timedelta(days=366)
 MAX_BACKOFF = timedelta(days=7)
 MAX_BACKOFF_FACTOR = 100.0
 MAX_STORED_PAYLOAD = 7_000_000  # bytes of BSON, which can be eight times those of JSON; with a result below 16 MiB

@@ -10,6 +10,7 @@ from app.services.callbacks import Callbacks
 from app.services.live import Live
 from app.services.wait import Endings
 from app.store.mongo import Mongo
+from app.store.schedules import ScheduleStore
 from app.store.tasks import TaskStore
 from app.store.workers import WorkerStore
 from app.telemetry.exposition import Exposition
@@ -23,6 +24,7 @@ class Backend:
     Attributes:
         mongo: The connection.
         tasks: The tasks.
+        schedules: The schedules.
         workers: Who is alive.
         queue: Redis.
         acceptor: Takes tasks in.
@@ -39,6 +41,7 @@ class Backend:
 
     mongo: Mongo
     tasks: TaskStore
+    schedules: ScheduleStore
     workers: WorkerStore
     queue: TaskQueue
     acceptor: Acceptor

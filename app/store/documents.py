@@ -82,6 +82,13 @@ class IdempotencyDocument(TypedDict):
     fingerprint: str
 
 
+class OriginDocument(TypedDict):
+    """The schedule that submitted the task; `slot_at` is null when a client had it run between two slots."""
+
+    name: str
+    slot_at: datetime | None
+
+
 class TaskDocument(TypedDict):
     """One task.
 
@@ -121,3 +128,4 @@ class TaskDocument(TypedDict):
     callback: NotRequired[CallbackDocument]
     idempotency: NotRequired[IdempotencyDocument]
     unique_key: NotRequired[str]
+    schedule: NotRequired[OriginDocument]

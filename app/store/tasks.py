@@ -23,7 +23,7 @@ _TRIES = 10
 
 _TOO_FAST = "a key changes hands faster than it can be looked up"
 
-_INDEXED = frozenset({"status", "type", "queue", "tags"})
+_INDEXED = frozenset({"status", "type", "queue", "tags", "schedule.name"})
 """The fields of a filter that an index starts with."""
 
 
@@ -36,6 +36,7 @@ class TaskFilter:
         type: Exactly this type.
         queue: Exactly this queue.
         tags: All of them.
+        schedule: Submitted by this schedule.
         created_after: Created at this moment or later.
         created_before: Created before this moment.
     """
@@ -44,6 +45,7 @@ class TaskFilter:
     type: str | None = None
     queue: str | None = None
     tags: tuple[str, ...] = ()
+    schedule: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
 
@@ -62,6 +64,8 @@ class TaskFilter:
             query["queue"] = self.queue
         if self.tags:
             query["tags"] = self.tags[0] if len(self.tags) == 1 else {"$all": list(self.tags)}
+        if self.schedule is not None:
+            query["schedule.name"] = self.schedule
         created: dict[str, datetime] = {}
         if self.created_after is not None:
             created["$gte"] = self.created_after

@@ -86,7 +86,17 @@ def test_the_schema_of_a_submission_refuses_what_the_model_does() -> None:
 
 def test_query_parameters_are_those_of_the_handler() -> None:
     parameters = {parameter["name"]: parameter for parameter in OPERATIONS["list_tasks"]["parameters"]}
-    assert set(parameters) == {"status", "type", "queue", "tag", "created_after", "created_before", "limit", "cursor"}
+    assert set(parameters) == {
+        "status",
+        "type",
+        "queue",
+        "tag",
+        "schedule",
+        "created_after",
+        "created_before",
+        "limit",
+        "cursor",
+    }
     assert parameters["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}
     assert parameters["status"]["schema"]["type"] == "array"
 

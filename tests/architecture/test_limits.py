@@ -19,6 +19,7 @@ MAY_CATCH_EVERYTHING = {
     "app/handler_process.py": "a user's handler may raise anything",
     "app/services/batch.py": "hands the exception on to everybody who waits for the batch",
     "app/services/execute.py": "a user's handler may raise anything",
+    "app/services/submit_slots.py": "one bad schedule must not stop the others",
     "app/services/supervise.py": "a background loop outlives a bad pass",
 }
 """Each has one `except Exception`; everywhere else an error that nobody foresaw must be seen."""

@@ -40,11 +40,13 @@ IN_WORKER = [
     FaultPoint.AFTER_FINISH,
 ]
 IN_CALLBACK = [FaultPoint.BEFORE_CALLBACK, FaultPoint.AFTER_CALLBACK, FaultPoint.AFTER_HAND_OVER]
+IN_SCHEDULER = [FaultPoint.AFTER_TAKE, FaultPoint.AFTER_SLOTS]  # in test_schedules.py
 IN_WEB = [FaultPoint.AFTER_INSERT, FaultPoint.AFTER_DISPATCH]
 
 
 def test_every_point_is_here() -> None:
-    assert {*IN_WORKER, *IN_CALLBACK, *IN_WEB, FaultPoint.DURING_REBUILD} == set(FaultPoint)
+    points = {*IN_WORKER, *IN_CALLBACK, *IN_SCHEDULER, *IN_WEB, FaultPoint.DURING_REBUILD}
+    assert points == set(FaultPoint)
 
 
 async def _redis_is_empty(backend: Backend) -> bool:

@@ -29,6 +29,7 @@ from app.services.wait import Endings
 from app.store.changes import ChangeStore
 from app.store.indexes import create_indexes
 from app.store.mongo import open_mongo
+from app.store.schedules import ScheduleStore
 from app.store.tasks import TaskStore
 from app.store.workers import WorkerStore
 from app.tasks.registry import load_task_modules
@@ -72,6 +73,7 @@ async def backend(settings: Settings) -> AsyncIterator[Backend]:
         yield Backend(
             mongo=mongo,
             tasks=tasks,
+            schedules=ScheduleStore(mongo),
             workers=WorkerStore(mongo),
             queue=queue,
             acceptor=Acceptor(tasks, queue, metrics),

@@ -34,6 +34,7 @@ def _stages(plan: dict[str, Any]) -> list[str]:
         TaskFilter(type="echo"),
         TaskFilter(queue="default"),
         TaskFilter(tags=("a",)),
+        TaskFilter(schedule="a"),
         TaskFilter(),
         TaskFilter(created_after=utc_now() - timedelta(days=1)),
         TaskFilter(created_before=utc_now() + timedelta(days=1)),
