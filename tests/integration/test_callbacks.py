@@ -260,6 +260,20 @@ async def test_an_end_is_told_although_it_is_undone_at_once(backend: Backend, re
     assert await _deliverers(backend) == 1
 
 
+async def test_the_news_of_a_round_changes_nothing_in_the_next(backend: Backend, receiver: Receiver) -> None:
+    """The call for the first end fails only after a second round has begun."""
+    task = await _submit(backend, receiver, delay=60)
+    await cancel_task(backend, TaskId(task.id))
+    deliverer = await _deliverer(backend, task)
+    await retry_task(backend, TaskId(task.id))
+    await cancel_task(backend, TaskId(deliverer.id))
+    assert (await get_task(backend, TaskId(deliverer.id))).status == "cancelled"
+    await backend.callbacks.catch_up()
+    again = await get_task(backend, TaskId(task.id))
+    assert again.callback is not None
+    assert again.callback.state == "waiting"
+
+
 @pytest.mark.usefixtures("worker")
 async def test_a_large_result_is_left_out(backend: Backend, receiver: Receiver) -> None:
     task = await _submit(backend, receiver, "test.large", payload={"size": limits.MAX_CALLBACK_RESULT + 1})
