@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from app.api import docs, events, health, metrics, schedules, stats, submissions, tasks, types
+from app.api import docs, events, health, metrics, schedules, selections, stats, submissions, tasks, types
 from app.api.endpoint import Answer, Endpoint, Opening, Permission
 from app.api.event_stream import MEDIA_TYPE
 from app.core.errors import (
@@ -50,6 +50,19 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "GET", "/tasks", tasks.list_tasks, "List tasks, newest first", "tasks", _READ,
         {_OK: Answer("One page.", tasks.TaskPage)},
         (StoreUnavailable,),
+    ),
+    Endpoint(
+        "POST", "/tasks/cancel", selections.cancel_tasks, "Cancel all tasks that match", "tasks", _WRITE,
+        {_OK: Answer("How many; with a cursor where there may be more.", selections.CancelResult)},
+        (StoreUnavailable,),
+        examples=selections.CANCEL_EXAMPLE,
+    ),
+    Endpoint(
+        "POST", "/tasks/retry", selections.retry_tasks, "Run all failed or cancelled tasks again that match", "tasks",
+        _WRITE,
+        {_OK: Answer("How many; with a cursor where there may be more.", selections.RetryResult)},
+        (StoreUnavailable,),
+        examples=selections.RETRY_EXAMPLE,
     ),
     Endpoint(
         "GET", "/tasks/{task_id}", tasks.get_task, "Read a task, or wait for its end", "tasks", _READ,

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from app.api.endpoint import Reply
 from app.core import limits
 from app.core.ids import TaskId
+from app.core.outcomes import ErrorCode
 from app.core.states import Status
 from app.models import Moment, Name, Task
 from app.services import change, read
@@ -59,6 +60,7 @@ class ListQuery(_Query):
     schedule: Name | None = Field(None, description="Submitted by this schedule.")
     created_after: Moment | None = Field(None, description="Created at this moment or later.")
     created_before: Moment | None = Field(None, description="Created before this moment.")
+    error_code: ErrorCode | None = Field(None, description="Whose last attempt failed with this code.")
     limit: int = Field(50, ge=1, le=limits.MAX_PAGE, description="The most tasks in one page.")
     cursor: Annotated[str, AfterValidator(_known_cursor)] | None = Field(
         None, description="`next_cursor` of the page before."
@@ -94,6 +96,7 @@ async def list_tasks(backend: Backend, query: ListQuery) -> Reply:
         schedule=query.schedule,
         created_after=query.created_after,
         created_before=query.created_before,
+        error=query.error_code,
     )
     after = None if query.cursor is None else read_cursor(query.cursor)
     page = await read.list_tasks(backend, which, limit=query.limit, after=after)

@@ -20,6 +20,7 @@ MAX_URL = 2_048  # characters of a URL that is called
 MAX_CALLBACK_RESULT = 262_144  # bytes of JSON; a callback leaves a larger result out
 MAX_BULK = 1_000  # tasks in one POST /tasks/bulk
 MAX_PAGE = 500  # tasks in one page
+MAX_CHANGES = 10_000  # tasks that one POST /tasks/cancel or /tasks/retry goes through
 MAX_WAIT_S = 60.0  # GET /tasks/{id}?wait
 
 MAX_HISTORY = 20  # attempts kept in a document, the newest

@@ -52,7 +52,7 @@ class Acceptor:
         self._queue = queue
         self._metrics = metrics or Metrics(Role.WEB)
         self._inserts: Batcher[_Request] = Batcher(self._insert, limit=BATCH)
-        self._dispatches: Batcher[Sequence[TaskDocument]] = Batcher(self._dispatch, limit=BATCH)
+        self._dispatches: Batcher[Sequence[Entry]] = Batcher(self._dispatch, limit=BATCH)
         self._try_again_at = 0.0
 
     async def accept(self, documents: Sequence[TaskDocument]) -> Mapping[ObjectId, Holder]:
@@ -79,8 +79,12 @@ class Acceptor:
 
     async def dispatch(self, documents: Sequence[TaskDocument]) -> None:
         """Queue tasks that are kept; without Redis they wait for reconcile, and their client need not know."""
+        await self.offer([entry_of(document) for document in documents])
+
+    async def offer(self, entries: Sequence[Entry]) -> None:
+        """As `dispatch`, for those who know no more of the tasks."""
         # Their batch may have to wait for the one before.
-        await self._dispatches.add(documents, patience_s=DISPATCH_PATIENCE_S)
+        await self._dispatches.add(entries, patience_s=DISPATCH_PATIENCE_S)
 
     async def _insert(self, requests: Sequence[_Request]) -> list[Exception | None]:
         documents = [document for request in requests for document in request.documents]
@@ -103,11 +107,11 @@ class Acceptor:
             return error
         return None
 
-    async def _dispatch(self, requests: Sequence[Sequence[TaskDocument]]) -> None:
+    async def _dispatch(self, requests: Sequence[Sequence[Entry]]) -> None:
         clock = asyncio.get_running_loop().time
         if clock() < self._try_again_at:
             return
-        entries = [entry_of(document) for request in requests for document in request]
+        entries = [entry for request in requests for entry in request]
         self._metrics.batch(Operation.DISPATCH, len(entries))
         try:
             async with asyncio.timeout(DISPATCH_PATIENCE_S):

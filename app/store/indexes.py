@@ -39,6 +39,13 @@ INDEXES: tuple[Index, ...] = (
     Index("tasks", "tags_newest", _newest("tags"), "GET /tasks?tag=", {}),
     Index(
         "tasks",
+        "error_newest",
+        _newest("error.code"),
+        "GET /tasks?error_code=",
+        {"partialFilterExpression": {"error.code": {"$gt": ""}}},
+    ),
+    Index(
+        "tasks",
         "queue_status_run_at",
         (("queue", ASCENDING), ("status", ASCENDING), ("run_at", ASCENDING), ("_id", ASCENDING)),
         "what is ready, deferred and running in a queue",

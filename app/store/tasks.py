@@ -10,20 +10,21 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from app.core.errors import StoreUnavailable, UniqueKeyTaken
 from app.core.ids import TaskId
+from app.core.outcomes import ErrorCode
 from app.core.states import CANCEL, RETRY, TERMINAL, WAITING, Status, Transition
 from app.store.callbacks import OWED_AGAIN
 from app.store.documents import TaskDocument
 from app.store.key_holders import Holder, by_idempotency_key, find_holders, unique_key_holder
 from app.store.mongo import Cursor, Mongo
 
-_DUPLICATE_KEY = 11000
+DUPLICATE_KEY = 11000
 
 _TRIES = 10
 """How often a write is tried whose key is another's and, when looked up, nobody's."""
 
 _TOO_FAST = "a key changes hands faster than it can be looked up"
 
-_INDEXED = frozenset({"status", "type", "queue", "tags", "schedule.name"})
+_INDEXED = frozenset({"status", "type", "queue", "tags", "schedule.name", "error.code"})
 """The fields of a filter that an index starts with."""
 
 
@@ -39,6 +40,7 @@ class TaskFilter:
         schedule: Submitted by this schedule.
         created_after: Created at this moment or later.
         created_before: Created before this moment.
+        error: Whose last attempt failed with this code.
     """
 
     statuses: tuple[Status, ...] = ()
@@ -48,6 +50,7 @@ class TaskFilter:
     schedule: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    error: ErrorCode | None = None
 
     def to_query(self) -> dict[str, Any]:
         """The MongoDB filter.
@@ -57,7 +60,8 @@ class TaskFilter:
         """
         query: dict[str, Any] = {}
         if self.statuses:
-            query["status"] = {"$in": sorted(self.statuses)}
+            # Not every server sees that `$in` of one is an equality, which an index serves best.
+            query["status"] = self.statuses[0] if len(self.statuses) == 1 else {"$in": sorted(self.statuses)}
         if self.type is not None:
             query["type"] = self.type
         if self.queue is not None:
@@ -66,6 +70,8 @@ class TaskFilter:
             query["tags"] = self.tags[0] if len(self.tags) == 1 else {"$all": list(self.tags)}
         if self.schedule is not None:
             query["schedule.name"] = self.schedule
+        if self.error is not None:
+            query["error.code"] = self.error
         created: dict[str, datetime] = {}
         if self.created_after is not None:
             created["$gte"] = self.created_after
@@ -172,7 +178,7 @@ class TaskStore:
         except BulkWriteError as error:
             details = error.details or {}
             failed = details.get("writeErrors", [])
-            if details.get("writeConcernErrors") or any(each["code"] != _DUPLICATE_KEY for each in failed):
+            if details.get("writeConcernErrors") or any(each["code"] != DUPLICATE_KEY for each in failed):
                 raise
             return [documents[each["index"]] for each in failed]
         return []

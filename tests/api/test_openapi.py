@@ -94,6 +94,7 @@ def test_query_parameters_are_those_of_the_handler() -> None:
         "schedule",
         "created_after",
         "created_before",
+        "error_code",
         "limit",
         "cursor",
     }
