@@ -229,6 +229,7 @@ class Task(BaseModel):
     unique_key: str | None = Field(None, description="No other unfinished task has it.")
     idempotency_key: str | None = Field(None, description="What the task was submitted with.")
     expire_at: datetime | None = Field(description="When the finished task will be removed.")
+    traceparent: str | None = Field(None, description="The trace it was submitted in, as W3C Trace Context writes it.")
     callback: Callback | None = Field(None, description="What was asked for, and how far it is.")
     callback_of: str | None = Field(None, description="The task whose callback this one delivers.")
     schedule: Origin | None = Field(None, description="Where it comes from, unless a client submitted it.")

@@ -48,6 +48,7 @@ from app.telemetry.catalogue import Role
 from app.telemetry.exposition import Exposition, Seat
 from app.telemetry.logging import configure_logging
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import Tracing, open_tracing
 from settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -77,16 +78,19 @@ def run(settings: Settings, seat: Seat | None = None) -> int:
         settings.log_level, settings.log_format, modules=settings.task_modules, access_log=settings.access_log
     )
     types = load_task_modules(settings.task_modules)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(settings, types, seat))
+    with (
+        open_tracing(Role.WEB, exports=settings.exports_spans) as tracing,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        return runner.run(serve(settings, types, seat, tracing))
 
 
-async def serve(settings: Settings, types: TaskTypes, seat: Seat | None = None) -> int:
+async def serve(settings: Settings, types: TaskTypes, seat: Seat | None, tracing: Tracing) -> int:
     """Serve in this loop until SIGTERM or SIGINT; the exit code."""
     stop = _stop_on_signal()
     access = access_of(settings)
     application = build_app(
-        partial(open_backend, settings, types, seat),
+        partial(open_backend, settings, types, seat, tracing),
         max_body_bytes=settings.max_body_bytes,
         version=_version(),
         access=access,
@@ -129,7 +133,9 @@ def access_of(settings: Settings) -> Access:
 
 
 @asynccontextmanager
-async def open_backend(settings: Settings, types: TaskTypes, seat: Seat | None = None) -> AsyncIterator[Backend]:
+async def open_backend(
+    settings: Settings, types: TaskTypes, seat: Seat | None = None, tracing: Tracing | None = None
+) -> AsyncIterator[Backend]:
     """Connect to MongoDB and Redis, neither of which needs to be there yet, and keep the background tasks going."""
     metrics = Metrics(Role.WEB)
     exposition = Exposition(metrics, seat)
@@ -175,6 +181,7 @@ async def open_backend(settings: Settings, types: TaskTypes, seat: Seat | None =
                     signs_callbacks=bool(settings.callback_secrets),
                     metrics=metrics,
                     exposition=exposition,
+                    tracing=tracing or Tracing(),
                 )
         finally:
             await reconciler.give_up()

@@ -5,41 +5,33 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 
 import uvloop
 
 from app.api.probes import serve_probes
 from app.core.clock import utc_now
-from app.core.errors import StoreUnavailable
-from app.core.ids import TaskId, WorkerId, new_worker_id
+from app.core.ids import WorkerId, new_worker_id
 from app.core.task_type import TaskTypes
-from app.queue import keys
 from app.queue.connect import open_redis
-from app.queue.signals import Signals
 from app.queue.task_queue import TaskQueue
 from app.queue.worker import LeasedWorker
-from app.services import reconcile, report
 from app.services.accept import Acceptor
+from app.services.attend import WorkerParts, attend, problems_of
 from app.services.callbacks import Callbacks
 from app.services.context import HttpAccess
-from app.services.execute import Interruption
 from app.services.handler_child import ProcessSettings
 from app.services.handler_pools import HandlerPools, open_handler_pools, threads_left
 from app.services.keep_leases import keep_leases
-from app.services.measure_lag import measure_lag
 from app.services.reconcile import Reconciler
 from app.services.report import Reporter
 from app.services.run import TaskRunner
 from app.services.settle import Settler
 from app.services.sign import WebhookSigner
 from app.services.stop import StopSignals
-from app.services.submit_slots import RESTART_PAUSE_S, Scheduler
-from app.services.supervise import repeat, until_done
+from app.services.submit_slots import Scheduler
 from app.store.attempts import AttemptStore
 from app.store.duties import DutyStore
-from app.store.indexes import create_indexes
 from app.store.mongo import Mongo, open_mongo
 from app.store.settlements import SettlementStore
 from app.store.tasks import TaskStore
@@ -51,30 +43,12 @@ from app.telemetry.catalogue import Role
 from app.telemetry.exposition import Exposition, Seat
 from app.telemetry.logging import configure_logging
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import Tracing, open_tracing
 from settings import Settings
 
+__all__ = ["WorkerParts", "open_worker", "run", "serve"]
+
 logger = logging.getLogger(__name__)
-
-BEAT_S = 5.0
-START_PAUSE_S = 1.0
-DEAF_S = 10.0
-"""A worker whose claims were not answered for this long is alive but deaf, and says so."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerParts:
-    """A worker that is built and not yet running."""
-
-    id: WorkerId
-    loop: LeasedWorker
-    runner: TaskRunner
-    reporter: Reporter
-    reconciler: Reconciler
-    scheduler: Scheduler
-    queue: TaskQueue
-    metrics: Metrics
-    workers: WorkerStore
-    document: WorkerDocument
 
 
 def run(settings: Settings, seat: Seat | None = None) -> int:
@@ -90,8 +64,11 @@ def run(settings: Settings, seat: Seat | None = None) -> int:
     """
     configure_logging(settings.log_level, settings.log_format, modules=settings.task_modules)
     types = load_task_modules(settings.task_modules)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, types, seat))
+    with (
+        open_tracing(Role.WORKER, exports=settings.exports_spans) as tracing,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(serve(settings, types, seat, tracing))
     if left := threads_left():
         # The interpreter would wait for them without end; their tasks have been released or timed out.
         logger.warning("Leaving %d handlers that did not stop in their threads", left)
@@ -100,10 +77,10 @@ def run(settings: Settings, seat: Seat | None = None) -> int:
     return 0
 
 
-async def serve(settings: Settings, types: TaskTypes, seat: Seat | None = None) -> None:
+async def serve(settings: Settings, types: TaskTypes, seat: Seat | None, tracing: Tracing) -> None:
     """Run a worker in this loop until SIGTERM or SIGINT."""
     stop = StopSignals()
-    async with open_worker(settings, types, seat) as parts:
+    async with open_worker(settings, types, seat, tracing) as parts:
         logger.info(
             "Worker %s serves %s with %d slots",
             parts.id,
@@ -136,8 +113,11 @@ async def _drain(parts: WorkerParts, stop: StopSignals, grace_s: float) -> None:
 
 
 @asynccontextmanager
-async def open_worker(settings: Settings, types: TaskTypes, seat: Seat | None = None) -> AsyncIterator[WorkerParts]:
+async def open_worker(
+    settings: Settings, types: TaskTypes, seat: Seat | None = None, tracing: Tracing | None = None
+) -> AsyncIterator[WorkerParts]:
     """Build a worker with its connections and background loops; all is closed again at the end."""
+    tracing = tracing or Tracing()
     async with AsyncExitStack() as stack:
         mongo = await stack.enter_async_context(
             open_mongo(settings.mongo_url.get_secret_value(), settings.mongo_database)
@@ -145,11 +125,11 @@ async def open_worker(settings: Settings, types: TaskTypes, seat: Seat | None = 
         redis = await stack.enter_async_context(open_redis(settings.redis_url.get_secret_value()))
         signer = WebhookSigner.of(settings.callback_secrets)
         http = await stack.enter_async_context(
-            open_http_access(allow_private=settings.http_allow_private, signer=signer)
+            open_http_access(allow_private=settings.http_allow_private, signer=signer, tracing=tracing)
         )
         pools = await stack.enter_async_context(_open_pools(settings))
         metrics = Metrics(Role.WORKER)
-        parts = _build(settings, types, mongo, TaskQueue(redis), http, pools, metrics)
+        parts = _build(settings, types, mongo, TaskQueue(redis), http, pools, metrics, tracing)
         metrics.watch_slots(settings.concurrency, lambda: parts.loop.running)
         exposition = Exposition(metrics, seat)
         await stack.enter_async_context(exposition.open())
@@ -163,10 +143,10 @@ async def open_worker(settings: Settings, types: TaskTypes, seat: Seat | None = 
                 metrics=metrics,
             )
         )
-        await stack.enter_async_context(_background(parts, mongo))
+        await stack.enter_async_context(attend(parts, mongo))
 
         async def readiness() -> list[str]:
-            return await _problems(parts, mongo)
+            return await problems_of(parts, mongo)
 
         await stack.enter_async_context(
             serve_probes(settings.host, settings.health_port, readiness, exposition.text, share_port=seat is not None)
@@ -187,6 +167,7 @@ def _build(
     http: HttpAccess,
     pools: HandlerPools,
     metrics: Metrics,
+    tracing: Tracing,
 ) -> WorkerParts:
     worker_id = new_worker_id()
     lease = timedelta(seconds=settings.lease_seconds)
@@ -210,6 +191,7 @@ def _build(
         max_result_bytes=settings.max_result_bytes,
         patience=lease,
         metrics=metrics,
+        tracing=tracing,
     )
     return WorkerParts(
         id=worker_id,
@@ -237,64 +219,3 @@ def _document(settings: Settings, types: TaskTypes, worker_id: WorkerId) -> Work
         "started_at": utc_now(),
         "seen_at": utc_now(),
     }
-
-
-async def _problems(parts: WorkerParts, mongo: Mongo) -> list[str]:
-    """Why tasks do not run here at the moment."""
-    problems = []
-    try:
-        await mongo.ping()
-    except StoreUnavailable as error:
-        problems.append(str(error))
-    if not parts.loop.claimed_within(DEAF_S):
-        problems.append(f"no claim was answered by Redis in the last {DEAF_S:g} s")
-    return problems
-
-
-@asynccontextmanager
-async def _background(parts: WorkerParts, mongo: Mongo) -> AsyncIterator[None]:
-    """The loops beside the claims: signals, leases, reports, heartbeat, reconcile."""
-
-    def cancel(task_id: str) -> None:
-        parts.runner.executions.interrupt(TaskId(task_id), Interruption.CANCEL)
-
-    async def beat() -> None:
-        await parts.workers.beat({**parts.document, "running": parts.loop.running, "seen_at": utc_now()})
-
-    def connected() -> None:
-        parts.loop.wake()
-        parts.queue.audience.on_connect()
-
-    callbacks = {keys.wake_channel(name): parts.loop.wake_at for name in parts.document["queues"]}
-    others = {keys.CANCEL_CHANNEL: cancel, keys.AUDIENCE_CHANNEL: parts.queue.audience.on_signal}
-    signals = Signals(parts.queue.redis, {**callbacks, **others}, on_connect=connected)
-
-    async def prepare() -> None:
-        await create_indexes(mongo)
-
-    # SecantusDB 0.7 locks up when a write makes a collection while another process makes indexes on it, so what writes
-    # by itself waits for the indexes.
-    prepared = asyncio.create_task(until_done("creating indexes", prepare, every_s=START_PAUSE_S))
-    loops = [
-        prepared,
-        asyncio.create_task(repeat("listening for signals", signals.run, every_s=START_PAUSE_S)),
-        asyncio.create_task(repeat("keeping reports", parts.reporter.flush, every_s=report.INTERVAL_S)),
-        asyncio.create_task(repeat("heartbeat", beat, every_s=BEAT_S, after=prepared)),
-        asyncio.create_task(
-            repeat("reconcile", parts.reconciler.run_once, every_s=reconcile.INTERVAL_S, after=prepared)
-        ),
-        asyncio.create_task(measure_lag(parts.metrics)),
-        asyncio.create_task(repeat("schedules", parts.scheduler.run, every_s=RESTART_PAUSE_S, after=prepared)),
-    ]
-    try:
-        yield
-    finally:
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
-        try:
-            await parts.workers.leave(parts.id)
-            await parts.reconciler.give_up()
-            await parts.scheduler.give_up()
-        except StoreUnavailable as error:
-            logger.warning("Could not sign off: %s", error)

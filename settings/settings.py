@@ -100,9 +100,22 @@ class Settings(BaseSettings):
         "INFO", description="Least severe level that is logged."
     )
     log_format: Literal["json", "console"] = Field("json", description="One JSON object a line, or lines for people.")
+    otel_exporter_otlp_endpoint: str = Field(
+        "",
+        pattern="^(https?://.+)?$",
+        description="Where spans go, OTLP over HTTP; needs the extra `tracing`.",
+    )
+    otel_exporter_otlp_traces_endpoint: str = Field(
+        "", pattern="^(https?://.+)?$", description="The same with the whole path, for spans alone."
+    )
     access_log: bool = Field(
         default=False, description="Whether web logs a line for each request; costs up to a tenth of its throughput."
     )
+
+    @property
+    def exports_spans(self) -> bool:
+        """Whether spans have somewhere to go."""
+        return bool(self.otel_exporter_otlp_endpoint or self.otel_exporter_otlp_traces_endpoint)
 
     @property
     def api_key_entries(self) -> tuple[ApiKeyEntry, ...]:

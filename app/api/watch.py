@@ -1,4 +1,4 @@
-"""Watches every request: counts it, times it, and logs it where ACCESS_LOG says so."""
+"""Watches every request: counts it, times it, traces it, and logs it where ACCESS_LOG says so."""
 
 import logging
 import time
@@ -9,6 +9,7 @@ from aiohttp.typedefs import Handler
 from app.api.guard import API_KEY_NAME
 from app.api.keys import BACKEND
 from app.telemetry.logging import ACCESS
+from app.telemetry.tracing import TRACEPARENT
 
 access_logger = logging.getLogger(ACCESS)
 
@@ -22,10 +23,13 @@ OTHER_METHOD = "(other)"
 async def watch_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The outermost middleware: sees every answer, problems included."""
     started = time.perf_counter()
-    response = await handler(request)
+    backend, endpoint = request.app[BACKEND], endpoint_of(request)
     method = request.method if request.method in hdrs.METH_ALL else OTHER_METHOD
+    trace = backend.tracing.begin_request(method, endpoint, request.path, request.headers.get(TRACEPARENT))
+    response = await handler(request)
     seconds = time.perf_counter() - started
-    request.app[BACKEND].metrics.requested(method, endpoint_of(request), response.status, seconds)
+    trace.end(response.status)
+    backend.metrics.requested(method, endpoint, response.status, seconds)
     if access_logger.isEnabledFor(logging.INFO):
         _log(request, response, seconds)
     return response

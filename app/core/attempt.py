@@ -47,6 +47,8 @@ class Attempt:
         followed_ends: The terminal statuses that have a consequence: a callback, or word of one.
         run_at: When it was due.
         created_at: When the task was accepted.
+        traceparent: The trace that the task was submitted in, as W3C Trace Context writes it, or None.
+        earlier: The same for each attempt of this round that has ended and was traced.
         taken_over: Whether the attempt before it was lost with its worker, and this one has taken its lease.
     """
 
@@ -68,6 +70,8 @@ class Attempt:
     run_at: datetime
     created_at: datetime
     followed_ends: frozenset[str] = frozenset()
+    traceparent: str | None = None
+    earlier: tuple[str, ...] = ()
     taken_over: bool = False
 
     def outcome_of_failure(
@@ -91,11 +95,12 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """An attempt, how it ended and when."""
+    """An attempt, how it ended and when; with `traceparent`, where the attempt itself is in a trace."""
 
     attempt: Attempt
     outcome: Outcome
     finished_at: datetime
+    traceparent: str | None = None
 
     @property
     def runs_again_at(self) -> datetime | None:

@@ -15,6 +15,7 @@ from app.store.tasks import TaskStore
 from app.store.workers import WorkerStore
 from app.telemetry.exposition import Exposition
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Backend:
         signs_callbacks: Whether there is a secret to sign callbacks with.
         metrics: Counts what this process does.
         exposition: Tells it.
+        tracing: Knows which trace a request belongs to.
         worker_silence: A worker that was not seen for this long counts as gone.
     """
 
@@ -52,5 +54,6 @@ class Backend:
     callbacks: Callbacks
     metrics: Metrics
     exposition: Exposition
+    tracing: Tracing
     signs_callbacks: bool = False
     worker_silence: timedelta = timedelta(seconds=15)

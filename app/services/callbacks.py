@@ -130,6 +130,8 @@ class Callbacks:
         deliverer["_id"] = ObjectId(task_id)
         # Not the moment of the end: from now on reconcile looks for it, should it never be queued here.
         deliverer["run_at"] = utc_now()
+        if "traceparent" in document:
+            deliverer["traceparent"] = document["traceparent"]
         deliverer["callback"] = {"of": document["_id"], "round": document["round"], "owed": True}
         return deliverer
 

@@ -41,14 +41,26 @@ class Context:
         type: The task's type.
         queue: The task's queue.
         http: The worker's shared HTTP clients.
+        traceparent: What other calls of the handler should send as the header of that name; None without a trace. The
+            shared HTTP clients send it by themselves.
     """
 
-    def __init__(self, *, task_id: TaskId, attempt: int, type: str, queue: str, http: HttpAccess) -> None:  # noqa: A002
+    def __init__(
+        self,
+        *,
+        task_id: TaskId,
+        attempt: int,
+        type: str,  # noqa: A002
+        queue: str,
+        http: HttpAccess,
+        traceparent: str | None = None,
+    ) -> None:
         self.task_id = task_id
         self.attempt = attempt
         self.type = type
         self.queue = queue
         self.http = http
+        self.traceparent = traceparent
         self._lock = threading.Lock()
         self._stopping = False
         self._progress: ProgressDocument | None = None
@@ -110,7 +122,13 @@ class Context:
 
     def to_frame(self) -> dict[str, Any]:
         """For a handler process: what its own context is made with."""
-        return {"task_id": self.task_id, "attempt": self.attempt, "type": self.type, "queue": self.queue}
+        return {
+            "task_id": self.task_id,
+            "attempt": self.attempt,
+            "type": self.type,
+            "queue": self.queue,
+            "traceparent": self.traceparent,
+        }
 
     def hand_over(self) -> dict[str, Any]:
         """For a handler process: what was reported since the last call, as `take_over` reads it."""

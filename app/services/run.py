@@ -23,6 +23,7 @@ from app.store.settlements import Record
 from app.telemetry.catalogue import Operation
 from app.telemetry.logging import name_attempt
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class TaskRunner:
         max_result_bytes: The largest result that is kept.
         patience: How long to try to begin what was claimed when MongoDB is away.
         metrics: Counts attempts.
+        tracing: Knows which trace an attempt belongs to.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a worker, each by its name
@@ -56,6 +58,7 @@ class TaskRunner:
         max_result_bytes: int,
         patience: timedelta,
         metrics: Metrics,
+        tracing: Tracing,
     ) -> None:
         self.executions = Executions()
         self.announcer = Announcer(queue)
@@ -68,6 +71,7 @@ class TaskRunner:
         self._max_result_bytes = max_result_bytes
         self._patience = patience
         self._metrics = metrics
+        self._tracing = tracing
         self._shutting_down = False
 
     async def begin(self, claim: Claim) -> list[Attempt]:
@@ -115,8 +119,14 @@ class TaskRunner:
     async def run(self, attempt: Attempt) -> None:
         """Run the handler and record the outcome."""
         name_attempt(attempt.task_id, attempt.type, attempt.number)
+        trace = self._tracing.begin_attempt(attempt)
         context = Context(
-            task_id=attempt.task_id, attempt=attempt.number, type=attempt.type, queue=attempt.queue, http=self._http
+            task_id=attempt.task_id,
+            attempt=attempt.number,
+            type=attempt.type,
+            queue=attempt.queue,
+            http=self._http,
+            traceparent=trace.traceparent,
         )
         execution = Execution(attempt, self._types[attempt.type], context, pools=self._pools)
         self.executions.add(execution)
@@ -129,14 +139,15 @@ class TaskRunner:
         finally:
             # Before it is settled: a renewal of what has just been settled would look like a lost lease.
             self.executions.remove(execution)
+        trace.end(outcome)
         if outcome is None:
             logger.warning("Lost the lease of %s task %s", attempt.type, attempt.task_id, extra={"event": "lease_lost"})
         else:
-            await self._settle(execution, outcome)
+            await self._settle(execution, outcome, trace.own)
 
-    async def _settle(self, execution: Execution, outcome: Outcome) -> None:
+    async def _settle(self, execution: Execution, outcome: Outcome, traceparent: str | None) -> None:
         progress, lines = execution.context.take()
-        settlement = Settlement(execution.attempt, outcome, utc_now())
+        settlement = Settlement(execution.attempt, outcome, utc_now(), traceparent)
         try:
             await self._settler.settle(Record(settlement, progress, lines))
         except StoreUnavailable:

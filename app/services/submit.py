@@ -53,6 +53,10 @@ async def submit_each(backend: Backend, submissions: Sequence[Submission | Inval
         except Invalid as invalid:
             prepared.append(invalid)
     documents = [item for item in prepared if not isinstance(item, Invalid)]
+    traceparent = backend.tracing.submitting([(str(each["_id"]), each["queue"]) for each in documents])
+    if traceparent is not None:
+        for document in documents:
+            document["traceparent"] = traceparent
     instead = await backend.acceptor.accept(documents) if documents else {}
     outcomes = [item if isinstance(item, Invalid) else outcome_of(item, instead.get(item["_id"])) for item in prepared]
     if len(documents) == len(prepared):

@@ -76,7 +76,17 @@ def attempt_of(document: TaskDocument) -> Attempt:
         run_at=document["run_at"],
         created_at=document["created_at"],
         followed_ends=_followed_ends(document),
+        traceparent=document.get("traceparent"),
+        earlier=_earlier(document),
         taken_over=_was_lost(document),
+    )
+
+
+def _earlier(document: TaskDocument) -> tuple[str, ...]:
+    return tuple(
+        entry["traceparent"]
+        for entry in document["history"]
+        if "traceparent" in entry and entry["round"] == document["round"]
     )
 
 

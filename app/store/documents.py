@@ -48,7 +48,7 @@ class LogDocument(TypedDict):
 
 
 class AttemptDocument(TypedDict):
-    """One attempt that has ended; `outcome` is an `AttemptOutcome`."""
+    """One attempt that has ended; `outcome` is an `AttemptOutcome`. `traceparent` names its span, if it had one."""
 
     round: int
     attempt: int
@@ -57,6 +57,7 @@ class AttemptDocument(TypedDict):
     finished_at: datetime
     outcome: str
     error: ErrorDocument | None
+    traceparent: NotRequired[str]
 
 
 class CallbackDocument(TypedDict, total=False):
@@ -129,3 +130,4 @@ class TaskDocument(TypedDict):
     idempotency: NotRequired[IdempotencyDocument]
     unique_key: NotRequired[str]
     schedule: NotRequired[OriginDocument]
+    traceparent: NotRequired[str]

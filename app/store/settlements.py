@@ -116,7 +116,7 @@ def _update(
     settlement = record.settlement
     attempt = settlement.attempt
     error = _error_of(failure)
-    entry = {
+    entry: dict[str, Any] = {
         "round": attempt.round,
         "attempt": attempt.number,
         "worker": attempt.worker,
@@ -125,6 +125,8 @@ def _update(
         "outcome": outcome,
         "error": error,
     }
+    if settlement.traceparent is not None:
+        entry["traceparent"] = settlement.traceparent
     update = reported(record.progress, record.lines, settlement.finished_at)
     update["$set"] = {
         **update.get("$set", {}),

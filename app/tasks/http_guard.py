@@ -21,6 +21,7 @@ from aiohttp.resolver import DefaultResolver
 from app.core.addresses import AddressKind, classify_address
 from app.services.context import HttpAccess
 from app.services.sign import WebhookSigner
+from app.telemetry.tracing import Tracing
 
 CONNECT_TIMEOUT_S = 30.0  # one TCP connect and TLS handshake, so that a silent host is told from a slow answer
 DNS_CACHE_S = 30
@@ -97,19 +98,24 @@ def _guarded_connector(resolver: AbstractResolver, *, allow_private: bool) -> ai
     )
 
 
-def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+def _session(connector: aiohttp.TCPConnector, tracing: Tracing) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
         headers={"User-Agent": USER_AGENT},
         trust_env=False,  # a proxy would connect where the guard cannot see, and netrc would hand out credentials
+        trace_configs=[tracing.client_tracing()],
     )
 
 
 @asynccontextmanager
 async def open_http_access(
-    *, allow_private: bool, resolver: AbstractResolver | None = None, signer: WebhookSigner | None = None
+    *,
+    allow_private: bool,
+    resolver: AbstractResolver | None = None,
+    signer: WebhookSigner | None = None,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[HttpAccess]:
     """Open the sessions that the handlers of one worker share, and close them at the end.
 
@@ -120,12 +126,13 @@ async def open_http_access(
         allow_private: Whether the guarded session may connect to loopback and private addresses (HTTP_ALLOW_PRIVATE).
         resolver: What the guarded session looks names up with, closed at the end; aiohttp's default unless given.
         signer: Signs callbacks.
+        tracing: Sends the trace of an attempt on; one that makes no spans unless given.
     """
-    resolver = resolver or DefaultResolver()
+    resolver, tracing = resolver or DefaultResolver(), tracing or Tracing()
     free = aiohttp.TCPConnector(limit=0, limit_per_host=0, ttl_dns_cache=DNS_CACHE_S)
     guarded = _guarded_connector(resolver, allow_private=allow_private)
     try:
-        async with _session(free) as session, _session(guarded) as guarded_session:
+        async with _session(free, tracing) as session, _session(guarded, tracing) as guarded_session:
             yield HttpAccess(session=session, guarded=guarded_session, signer=signer)
     finally:
         await resolver.close()  # a connector closes only a resolver that it made itself

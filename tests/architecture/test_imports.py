@@ -22,6 +22,7 @@ BREACHES = [
     ("pymongo", "app/tasks/builtin.py", "import pymongo"),
     ("arq-redis", "app/tasks/builtin.py", "import redis.asyncio"),
     ("http", "app/store/documents.py", "import aiohttp"),
+    ("opentelemetry", "app/telemetry/tracing.py", "import opentelemetry.trace"),
 ]
 
 

@@ -36,6 +36,7 @@ from app.tasks.registry import load_task_modules
 from app.telemetry.catalogue import Role
 from app.telemetry.exposition import Exposition
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import Tracing
 from app.worker import WorkerParts, open_worker
 from settings import Settings, load_settings
 
@@ -85,6 +86,7 @@ async def backend(settings: Settings) -> AsyncIterator[Backend]:
             signs_callbacks=bool(settings.callback_secrets),
             metrics=metrics,
             exposition=Exposition(metrics),
+            tracing=Tracing(),
         )
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)

@@ -56,6 +56,8 @@ BAD_VALUES = [
     ("LOG_LEVEL", "LOUD"),
     ("LOG_FORMAT", "xml"),
     ("ACCESS_LOG", "perhaps"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4318"),
     ("MONGO_URL", "mongodb://user:hun/ter2@db"),
     ("MONGO_URL", "mongodb://user:hun@ter2@db"),
     ("MONGO_URL", "mongodb://user:hun:ter2@db"),
