@@ -189,7 +189,7 @@ def test_the_documentation_has_every_event() -> None:
         event
         for line in (root / "docs/observability.md").read_text(encoding="utf-8").splitlines()
         if line.startswith("| `") and line.count("|") == 5
-        for event in re.findall(r"`(\w+)`", line.split("|")[1])
+        for event in re.findall(r"`([a-z_]+)`", line.split("|")[1])
     }
     logged = {
         event
