@@ -38,7 +38,7 @@ from app.services.wait import Endings
 from app.store.changes import ChangeStore
 from app.store.duties import DutyStore
 from app.store.indexes import create_indexes
-from app.store.mongo import open_mongo
+from app.store.mongo import Mongo, open_mongo
 from app.store.schedules import ScheduleStore
 from app.store.tasks import TaskStore
 from app.store.unfinished import UnfinishedStore
@@ -153,9 +153,7 @@ async def open_backend(
         scheduler = Scheduler(mongo, acceptor, types, holder=holder)
         live = Live(ChangeStore(mongo), queue, max_streams=settings.max_event_streams)
         signals = web_signals(queue, endings, live)
-        create = partial(create_indexes, mongo)
-        # SecantusDB 0.7 locks up when a write makes a collection while another process makes indexes on it.
-        prepared = asyncio.create_task(until_done("creating the indexes", create, every_s=INDEX_PAUSE_S))
+        prepared = _prepare(mongo)
         background = [
             prepared,
             asyncio.create_task(repeat("listening for signals", signals.run, every_s=SIGNALS_PAUSE_S)),
@@ -186,6 +184,15 @@ async def open_backend(
         finally:
             await reconciler.give_up()
             await scheduler.give_up()
+
+
+def _prepare(mongo: Mongo) -> "asyncio.Task[None]":
+    """What writes by itself waits for the end of this.
+
+    SecantusDB 0.7 locks up when a write makes a collection while another process makes indexes on it.
+    """
+    create = partial(create_indexes, mongo)
+    return asyncio.create_task(until_done("creating the indexes", create, every_s=INDEX_PAUSE_S))
 
 
 @asynccontextmanager
