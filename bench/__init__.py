@@ -1,1 +1,1 @@
-"""Measures Arqive's engine beside stock arq; `make bench-engine` runs it and writes docs/performance.md."""
+"""Measurements of Arqive: `make bench` measures the service, `make bench-engine` the engine alone."""

@@ -14,8 +14,8 @@ from app.queue.scripts import Ending
 from app.queue.task_queue import Entry, TaskQueue
 from app.queue.worker import BATCH
 from bench.counters import count
+from bench.engine.systems import FAR, new_job_id
 from bench.figures import Latency
-from bench.systems import FAR, new_job_id
 
 LEASE = timedelta(minutes=10)
 RUNNING = 10_000

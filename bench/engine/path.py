@@ -17,8 +17,8 @@ import aiohttp
 from redis.asyncio import Redis
 
 from app.embedded.servers import free_port
+from bench.engine.pickup import Idle, measure_idle
 from bench.figures import Latency
-from bench.pickup import Idle, measure_idle
 from bench.servers import Servers
 
 START_S = 30.0

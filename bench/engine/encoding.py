@@ -13,7 +13,7 @@ from arq.connections import ArqRedis
 from app.core.clock import utc_now
 from app.core.ids import TaskId
 from app.queue.task_queue import Entry, TaskQueue
-from bench.systems import new_job_id
+from bench.engine.systems import new_job_id
 
 IDS = 1000
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from bench.counters import count
-from bench.drain import cpu_seconds, until_left
+from bench.engine.drain import cpu_seconds, until_left
+from bench.engine.fleet import open_fleet
+from bench.engine.systems import Feeds, System, new_job_id
 from bench.figures import Latency
-from bench.fleet import open_fleet
-from bench.systems import Feeds, System, new_job_id
 
 WARM_UP = 10
 GAP_S = (0.01, 0.06)

@@ -1,14 +1,23 @@
-"""docs/performance.md: what was measured, on what, and how to read it."""
+"""docs/performance-engine.md: what was measured, on what, and how to read it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from bench import path
-from bench.bars import bars
-from bench.drain import Drained, Setup
-from bench.path import WAIT_S
-from bench.pickup import Idle
-from bench.plan import Results
-from bench.systems import ARQ_DEFAULT, ARQ_TUNED, ARQIVE, ARQIVE_DEFAULT, ARQIVE_PLAIN_LOOP, ARQIVE_WRAPPED, System
+from bench.engine import path
+from bench.engine.bars import bars
+from bench.engine.drain import Drained, Setup
+from bench.engine.path import WAIT_S
+from bench.engine.pickup import Idle
+from bench.engine.plan import Results
+from bench.engine.systems import (
+    ARQ_DEFAULT,
+    ARQ_TUNED,
+    ARQIVE,
+    ARQIVE_DEFAULT,
+    ARQIVE_PLAIN_LOOP,
+    ARQIVE_WRAPPED,
+    System,
+)
+from bench.tables import table
 
 VARIANTS = (ARQIVE_PLAIN_LOOP, ARQIVE_WRAPPED)
 COMPARED = (ARQIVE, ARQIVE_DEFAULT, ARQ_TUNED, ARQ_DEFAULT)
@@ -23,11 +32,11 @@ INTRODUCTION = (
 def page(results: Results) -> str:
     """The whole page as Markdown."""
     parts = [
-        "# Performance",
+        "# Performance of the engine",
         "<!-- Written by `make bench-engine`: run that again rather than editing this. -->",
         INTRODUCTION,
         f"```sh\n{results.command}\n```",
-        _table(["", ""], results.machine),
+        table(["", ""], results.machine),
         *_targets(results),
         *_drain(results),
         *_pickup(results),
@@ -42,7 +51,7 @@ def _targets(results: Results) -> Iterable[str]:
     rows = [(bar.what, bar.found, "met" if bar.met else "**not met**") for bar in bars(results)]
     yield "## Targets"
     yield "What the engine was built to reach. No test asserts these, since they depend on the machine."
-    yield _table(["target", "found", ""], rows)
+    yield table(["target", "found", ""], rows)
 
 
 def _drain(results: Results) -> Iterable[str]:
@@ -61,7 +70,7 @@ def _drain(results: Results) -> Iterable[str]:
                     tuned = results.drains[Setup(ARQ_TUNED, workers, deferred)].rate
                     rows.append(_drain_row(Setup(system, workers, deferred), found, tuned))
     header = ["deferred", "workers", "system", "jobs/s", "±", "times arq tuned"]
-    yield _table([*header, "Redis commands a job", "of them sent", "Redis CPU µs a job", "worker CPU µs a job"], rows)
+    yield table([*header, "Redis commands a job", "of them sent", "Redis CPU µs a job", "worker CPU µs a job"], rows)
     yield (
         "Redis commands are those that Redis itself counts, so what a script calls inside is in them; `of them sent` "
         "are those that crossed the network, where a script is one, for up to 50 jobs that are claimed and up to 100 "
@@ -106,7 +115,7 @@ def _pickup(results: Results) -> Iterable[str]:
     ]
     rows.append(["`python -m app worker`", "", "", "", *_idle_cells(results.path.idle)])
     header = ["system", "pickup p50 ms", "p99 ms", "times better than arq tuned", "Redis commands/s at rest"]
-    yield _table([*header, "of them sent", "CPU of a core"], rows)
+    yield table([*header, "of them sent", "CPU of a core"], rows)
 
 
 def _idle_cells(idle: Idle) -> list[str]:
@@ -121,7 +130,7 @@ def _claim(results: Results) -> Iterable[str]:
         [crowd.label, f"{cost.seen.p50:.2f}", f"{cost.seen.p99:.2f}", f"{cost.script_ms:.2f}"]
         for crowd, cost in results.claims.items()
     ]
-    yield _table(["the queue also holds", "call p50 ms", "p99 ms", "script holds Redis, ms"], rows)
+    yield table(["the queue also holds", "call p50 ms", "p99 ms", "script holds Redis, ms"], rows)
 
 
 def _path(results: Results) -> Iterable[str]:
@@ -139,7 +148,7 @@ def _path(results: Results) -> Iterable[str]:
         [stack.label, f"{latency.p50:.1f}", f"{latency.p99:.1f}", f"{plain / latency.p50:.1f}"]
         for stack, latency in results.path.latency.items()
     ]
-    yield _table(["", "p50 ms", "p99 ms", "times better than arq default"], rows)
+    yield table(["", "p50 ms", "p99 ms", "times better than arq default"], rows)
 
 
 def _choices(results: Results) -> Iterable[str]:
@@ -151,7 +160,7 @@ def _choices(results: Results) -> Iterable[str]:
         for found in [_of(results, system)]
     ]
     yield "Emptying a queue with one worker: uvloop or asyncio's own loop, and what calling a user's handler adds."
-    yield _table(["one worker, 0 deferred", "jobs/s", "of the first", "worker CPU µs a job"], rows)
+    yield table(["one worker, 0 deferred", "jobs/s", "of the first", "worker CPU µs a job"], rows)
     cost = results.encoding
     share = (cost.json_ms - cost.orjson_ms) / cost.dispatch_ms
     yield (
@@ -162,8 +171,3 @@ def _choices(results: Results) -> Iterable[str]:
 
 def _of(results: Results, system: System) -> Drained:
     return results.drains[Setup(system, 1, 0)]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from bench.systems import System
-from bench.workers import Options
+from bench.engine.systems import System
+from bench.engine.workers import Options
 
 START_S = 30.0
 STOP_S = 15.0
@@ -73,7 +73,7 @@ async def open_fleet(
         wrap=system.wrap,
         keep_starts=keep_starts,
     )
-    command = (sys.executable, "-m", "bench.workers", options.to_json())
+    command = (sys.executable, "-m", "bench.engine.workers", options.to_json())
     async with AsyncExitStack() as stack:
         fleet = Fleet([])
         for _ in range(workers):

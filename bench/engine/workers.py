@@ -1,4 +1,4 @@
-"""A worker process of a system: `python -m bench.workers OPTIONS`, the options as JSON.
+"""A worker process of a system: `python -m bench.engine.workers OPTIONS`, the options as JSON.
 
 It says that it is ready on its standard output, starts at a line on its standard input and stops at the end of that
 input. Then it says how many jobs it has run and, when asked to keep them, when each was started.
@@ -25,8 +25,8 @@ from app.queue.signals import Signals
 from app.queue.task_queue import TaskQueue
 from app.queue.worker import LeasedWorker
 from app.tasks.http_guard import open_http_access
-from bench.runners import EmptyRunner, Record, WrappedRunner
-from bench.systems import FUNCTION, QUEUE
+from bench.engine.runners import EmptyRunner, Record, WrappedRunner
+from bench.engine.systems import FUNCTION, QUEUE
 
 LEASE = timedelta(seconds=10)
 

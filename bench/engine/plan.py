@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from bench.claims import ClaimCost, Crowd
-from bench.drain import Drained, Setup
-from bench.encoding import EncodingCost
-from bench.path import PathResult
-from bench.pickup import Pickup
-from bench.systems import ARQ_DEFAULT, ARQIVE_DEFAULT, System
+from bench.engine.claims import ClaimCost, Crowd
+from bench.engine.drain import Drained, Setup
+from bench.engine.encoding import EncodingCost
+from bench.engine.path import PathResult
+from bench.engine.pickup import Pickup
+from bench.engine.systems import ARQ_DEFAULT, ARQIVE_DEFAULT, System
 
 PAIR = (ARQIVE_DEFAULT, ARQ_DEFAULT)
 """What is shown beside the two systems that are compared."""

@@ -11,9 +11,9 @@ import psutil
 from redis.asyncio import Redis
 
 from bench.counters import count
+from bench.engine.fleet import open_fleet
+from bench.engine.systems import Feed, Feeds, System
 from bench.figures import spread
-from bench.fleet import open_fleet
-from bench.systems import Feed, Feeds, System
 
 LOOK_S = 0.005
 POLLS = 5

@@ -1,10 +1,10 @@
 """The targets of the engine, and whether a run reached them. Nothing asserts them: they depend on the machine."""
 
-from bench import path
-from bench.drain import Setup
+from bench.engine import path
+from bench.engine.drain import Setup
+from bench.engine.plan import Results
+from bench.engine.systems import ARQ_TUNED, ARQIVE, ARQIVE_DEFAULT
 from bench.figures import Bar
-from bench.plan import Results
-from bench.systems import ARQ_TUNED, ARQIVE, ARQIVE_DEFAULT
 
 MOST_IDLE_CPU = 0.01
 

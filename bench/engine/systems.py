@@ -27,7 +27,7 @@ FAR = timedelta(hours=12)
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One system under test; the later attributes are those of `bench.workers.Options`.
+    """One system under test; the later attributes are those of `bench.engine.workers.Options`.
 
     Attributes:
         label: What people call it.

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from pydantic import TypeAdapter
 
@@ -20,9 +21,16 @@ from app.services.execute import Execution
 from app.services.handler_child import ProcessSettings
 from app.services.handler_pools import HandlerPools, ProcessPool
 from app.services.settle import BATCH
-from bench.systems import FUNCTION, QUEUE
+from bench.engine.systems import FUNCTION, QUEUE
 
 BACKOFF = Backoff()
+
+
+class Starts(Protocol):
+    """Is told when a handler has just been entered."""
+
+    def started(self, job_id: str) -> None:
+        """A handler has just been entered."""
 
 
 class Record:
@@ -48,7 +56,7 @@ class Record:
 class EmptyRunner:
     """What was claimed may run, does nothing, and is finished in batches as the service does it."""
 
-    def __init__(self, queue: TaskQueue, record: Record) -> None:
+    def __init__(self, queue: TaskQueue, record: Starts) -> None:
         self._queue = queue
         self._record = record
         self._worker = new_worker_id()

@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, print the report, and write docs/performance.md unless the run was a quick one."""
+"""`python -m bench.engine`: measure, print the report, and write its page unless the run was a quick one."""
 
 import argparse
 import sys
@@ -11,26 +11,26 @@ from redis.asyncio import Redis
 
 from app.embedded.servers import EmbeddedError
 from app.queue.connect import open_redis
-from bench import plan
-from bench.claims import measure_claims
-from bench.drain import Drains, Setup
-from bench.encoding import measure_encoding
+from bench.engine import plan
+from bench.engine.claims import measure_claims
+from bench.engine.drain import Drains, Setup
+from bench.engine.encoding import measure_encoding
+from bench.engine.path import measure_path
+from bench.engine.pickup import measure_pickup
+from bench.engine.plan import Plan, Results
+from bench.engine.report import VARIANTS, page
+from bench.engine.systems import ARQ_DEFAULT, ARQ_TUNED, ARQIVE, ARQIVE_DEFAULT, Feeds, open_feeds
 from bench.machine import describe
-from bench.path import measure_path
-from bench.pickup import measure_pickup
-from bench.plan import Plan, Results
-from bench.report import VARIANTS, page
 from bench.servers import UnusableServerError, open_servers
-from bench.systems import ARQ_DEFAULT, ARQ_TUNED, ARQIVE, ARQIVE_DEFAULT, Feeds, open_feeds
 
-PAGE = Path(__file__).resolve().parents[1] / "docs/performance.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/performance-engine.md"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run; the exit code is 0 whether or not the targets are met, and 2 when nothing could be measured."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about a minute; figures are rough and no page is written")
-    parser.add_argument("--output", type=Path, help="where to write the page (docs/performance.md, if not quick)")
+    parser.add_argument("--output", type=Path, help=f"where to write the page ({PAGE.name}, if not quick)")
     given = parser.parse_args(arguments)
     command = "make bench-engine" + (" ARGS=--quick" if given.quick else "")
     try:
