@@ -4,7 +4,7 @@
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help dev test test-browser chaos bench-engine lint format docs lock image hooks clean
+.PHONY: help dev test test-browser chaos bench bench-engine lint format docs lock image hooks clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -42,8 +42,11 @@ test-browser: $(VENV)/.dev ## run the tests that need a Chromium on PATH
 chaos: $(VENV)/.dev ## hurt processes and servers one at a time, then all at once (SEED=4711 repeats a storm)
 	@STORM_SEED=$(SEED) $(PY) -m pytest -o faulthandler_timeout=1800 $(ARGS) tests/chaos
 
-bench-engine: $(VENV)/.dev ## measure the engine beside stock arq and write docs/performance.md (ARGS=--quick: a minute)
-	@$(PY) -m bench $(ARGS)
+bench: $(VENV)/.dev ## measure the service beside its peers, write docs/performance.md (ARGS=--quick: 3 minutes)
+	@$(PY) -m bench.service $(ARGS)
+
+bench-engine: $(VENV)/.dev ## measure the engine beside arq, write docs/performance-engine.md (ARGS=--quick: a minute)
+	@$(PY) -m bench.engine $(ARGS)
 
 lint: $(VENV)/.dev ## check style, types, the direction of imports and the size limits
 	@$(PY) -m ruff check --quiet .
@@ -72,7 +75,7 @@ hooks: $(VENV)/.dev ## run `make lint` before each commit from now on
 	@$(PY) -m pre_commit install
 
 clean: ## remove the environment, caches and builds; the tasks in .arqive/ stay
-	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) .bench bench/node/node_modules build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A dangling link counts as missing, so an environment whose Python went away is made anew.

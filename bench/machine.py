@@ -21,13 +21,12 @@ async def describe(servers: Servers) -> list[tuple[str, str]]:
         redis_version = str((await redis.info("server"))["redis_version"])
     with MongoClient[dict[str, object]](servers.mongo_url) as client:
         mongo_version = str(client.server_info()["version"])
-    mongo = f"SecantusDB {version('secantusdb')}, which reports" if servers.own_mongo else "a server that reports"
     return [
         ("processor", f"{_processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"),
         ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
         ("Python", f"{platform.python_implementation()} {platform.python_version()}"),
         ("Redis", redis_version),
-        ("MongoDB", f"{mongo} {mongo_version}"),
+        ("MongoDB", f"{servers.mongo_name}; it reports {mongo_version}"),
         ("packages", ", ".join(f"{name} {version(name)}" for name in PACKAGES)),
         ("measured", f"{datetime.now(UTC):%Y-%m-%d}, load {os.getloadavg()[0]:.1f} when it began"),
     ]

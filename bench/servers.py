@@ -11,7 +11,8 @@ from pathlib import Path
 from pymongo import MongoClient
 from redis.asyncio import Redis
 
-from app.embedded.servers import start_mongo, start_redis
+from app.embedded.servers import start_redis
+from bench import mongo_server
 
 
 class UnusableServerError(Exception):
@@ -26,20 +27,25 @@ class Servers:
         redis_url: A Redis without keys; the run empties it at its end.
         mongo_url: A MongoDB-wire server.
         database: Prefix of database names that nobody else uses.
+        mongo_name: What people call it.
         own_mongo: Whether the run has started its MongoDB-wire server itself.
         directory: For logs.
     """
 
     redis_url: str
     mongo_url: str
+    mongo_name: str
     database: str
     own_mongo: bool
     directory: Path
 
 
 @asynccontextmanager
-async def open_servers() -> AsyncIterator[Servers]:
+async def open_servers(mongo: str = mongo_server.EMBEDDED) -> AsyncIterator[Servers]:
     """Start what the environment does not name; all of it is gone again at the end.
+
+    Args:
+        mongo: The kind of MongoDB-wire server to start, where MONGO_URL names none.
 
     Raises:
         UnusableServerError: the Redis that was named holds keys.
@@ -53,16 +59,17 @@ async def open_servers() -> AsyncIterator[Servers]:
             server = await start_redis(directory, persistent=False)
             stack.push_async_callback(server.stop, 2.0)
             redis_url = server.url
+        mongo_name = "the server that MONGO_URL names"
         if own_mongo:
-            server = await start_mongo(directory)
-            stack.push_async_callback(server.stop, 0)
-            mongo_url = server.url
+            started = await mongo_server.start(mongo, directory)
+            stack.push_async_callback(started.server.stop, 0)
+            mongo_url, mongo_name = started.server.url, started.name
         await _refuse_keys(redis_url)
         stack.push_async_callback(_empty, redis_url)
         database = f"arqive_bench_{secrets.token_hex(4)}"
         if not own_mongo:
             stack.callback(_drop, mongo_url, database)
-        yield Servers(redis_url, mongo_url, database, own_mongo, directory)
+        yield Servers(redis_url, mongo_url, mongo_name, database, own_mongo, directory)
 
 
 async def _refuse_keys(url: str) -> None:

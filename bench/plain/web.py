@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
+import uvloop
 from aiohttp import web
 from arq import create_pool
 from arq.connections import ArqRedis, RedisSettings
@@ -57,7 +58,8 @@ def main() -> None:
     app.cleanup_ctx.append(connections)
     app.router.add_post("/tasks", create)
     app.router.add_get("/tasks/{id}", show)
-    web.run_app(app, host="127.0.0.1", port=int(os.environ["PORT"]), access_log=None, print=None)
+    loop = uvloop.new_event_loop() if "UVLOOP" in os.environ else None
+    web.run_app(app, host="127.0.0.1", port=int(os.environ["PORT"]), access_log=None, print=None, loop=loop)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The whole service beside what a user would write or pick instead: `make bench`."""
