@@ -22,6 +22,7 @@ from app.core.api_keys import ApiKey, KeyRing, Scope
 from app.core.ids import new_worker_id
 from app.core.task_type import TaskTypes
 from app.queue.connect import open_redis
+from app.queue.signals import Signals
 from app.queue.task_queue import TaskQueue
 from app.services import live as live_changes
 from app.services import reconcile
@@ -152,16 +153,7 @@ async def open_backend(
         )
         scheduler = Scheduler(mongo, acceptor, types, holder=holder)
         live = Live(ChangeStore(mongo), queue, max_streams=settings.max_event_streams)
-        signals = web_signals(queue, endings, live)
-        prepared = _prepare(mongo)
-        background = [
-            prepared,
-            asyncio.create_task(repeat("listening for signals", signals.run, every_s=SIGNALS_PAUSE_S)),
-            asyncio.create_task(repeat("following changes", live.run_once, every_s=live_changes.GATHER_S)),
-            asyncio.create_task(repeat("reconcile", reconciler.run_once, every_s=reconcile.INTERVAL_S, after=prepared)),
-            asyncio.create_task(measure_lag(metrics)),
-            asyncio.create_task(repeat("schedules", scheduler.run, every_s=RESTART_PAUSE_S, after=prepared)),
-        ]
+        background = _start_background(mongo, web_signals(queue, endings, live), live, reconciler, scheduler, metrics)
         try:
             async with _kept_going(background):
                 yield Backend(
@@ -186,13 +178,21 @@ async def open_backend(
             await scheduler.give_up()
 
 
-def _prepare(mongo: Mongo) -> "asyncio.Task[None]":
-    """What writes by itself waits for the end of this.
-
-    SecantusDB 0.7 locks up when a write makes a collection while another process makes indexes on it.
-    """
+def _start_background(
+    mongo: Mongo, signals: Signals, live: Live, reconciler: Reconciler, scheduler: Scheduler, metrics: Metrics
+) -> "list[asyncio.Task[None]]":
     create = partial(create_indexes, mongo)
-    return asyncio.create_task(until_done("creating the indexes", create, every_s=INDEX_PAUSE_S))
+    # What writes by itself waits for this: SecantusDB 0.7 locks up when a write makes a collection while another process
+    # makes indexes on it.
+    prepared = asyncio.create_task(until_done("creating the indexes", create, every_s=INDEX_PAUSE_S))
+    return [
+        prepared,
+        asyncio.create_task(repeat("listening for signals", signals.run, every_s=SIGNALS_PAUSE_S)),
+        asyncio.create_task(repeat("following changes", live.run_once, every_s=live_changes.GATHER_S)),
+        asyncio.create_task(repeat("reconcile", reconciler.run_once, every_s=reconcile.INTERVAL_S, after=prepared)),
+        asyncio.create_task(measure_lag(metrics)),
+        asyncio.create_task(repeat("schedules", scheduler.run, every_s=RESTART_PAUSE_S, after=prepared)),
+    ]
 
 
 @asynccontextmanager
