@@ -182,8 +182,8 @@ def _start_background(
     mongo: Mongo, signals: Signals, live: Live, reconciler: Reconciler, scheduler: Scheduler, metrics: Metrics
 ) -> "list[asyncio.Task[None]]":
     create = partial(create_indexes, mongo)
-    # What writes by itself waits for this: SecantusDB 0.7 locks up when a write makes a collection while another process
-    # makes indexes on it.
+    # What writes by itself waits for this: SecantusDB 0.7 locks up when a write makes a collection while another
+    # process makes indexes on it.
     prepared = asyncio.create_task(until_done("creating the indexes", create, every_s=INDEX_PAUSE_S))
     return [
         prepared,
