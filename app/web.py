@@ -29,6 +29,7 @@ from app.services import reconcile
 from app.services.accept import Acceptor
 from app.services.backend import Backend
 from app.services.callbacks import Callbacks
+from app.services.figures import Figures
 from app.services.listen import web_signals
 from app.services.live import Live
 from app.services.measure_lag import measure_lag
@@ -37,12 +38,10 @@ from app.services.submit_slots import RESTART_PAUSE_S, Scheduler
 from app.services.supervise import repeat, until_done
 from app.services.wait import Endings
 from app.store.changes import ChangeStore
-from app.store.duties import DutyStore
 from app.store.indexes import create_indexes
 from app.store.mongo import Mongo, open_mongo
 from app.store.schedules import ScheduleStore
 from app.store.tasks import TaskStore
-from app.store.unfinished import UnfinishedStore
 from app.store.workers import WorkerStore
 from app.tasks.registry import load_task_modules
 from app.telemetry.catalogue import Role
@@ -145,12 +144,11 @@ async def open_backend(
         open_mongo(settings.mongo_url.get_secret_value(), settings.mongo_database) as mongo,
         open_redis(settings.redis_url.get_secret_value()) as redis,
     ):
-        tasks, queue, endings = TaskStore(mongo), TaskQueue(redis), Endings()
+        tasks, queue, endings, figures = TaskStore(mongo), TaskQueue(redis), Endings(), Figures()
         callbacks = Callbacks(mongo, queue, types)
         acceptor, holder = Acceptor(tasks, queue, metrics), f"web-{new_worker_id()}"
-        reconciler = Reconciler(
-            UnfinishedStore(mongo), DutyStore(mongo), queue, callbacks, holder=holder, metrics=metrics
-        )
+        retention = timedelta(days=settings.retention_days) if settings.retention_days else None
+        reconciler = Reconciler(mongo, queue, callbacks, holder=holder, retention=retention, metrics=metrics)
         scheduler = Scheduler(mongo, acceptor, types, holder=holder)
         live = Live(ChangeStore(mongo), queue, max_streams=settings.max_event_streams)
         background = _start_background(mongo, web_signals(queue, endings, live), live, reconciler, scheduler, metrics)
@@ -166,14 +164,16 @@ async def open_backend(
                     endings=endings,
                     live=live,
                     types=types,
-                    retention=timedelta(days=settings.retention_days) if settings.retention_days else None,
+                    retention=retention,
                     callbacks=callbacks,
                     signs_callbacks=bool(settings.callback_secrets),
                     metrics=metrics,
                     exposition=exposition,
                     tracing=tracing or Tracing(),
+                    figures=figures,
                 )
         finally:
+            await figures.close()
             await reconciler.give_up()
             await scheduler.give_up()
 

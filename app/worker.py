@@ -14,6 +14,7 @@ from app.core.clock import utc_now
 from app.core.ids import WorkerId, new_worker_id
 from app.core.task_type import TaskTypes
 from app.queue.connect import open_redis
+from app.queue.queue_settings import SettingsMemory
 from app.queue.task_queue import TaskQueue
 from app.queue.worker import LeasedWorker
 from app.services.accept import Acceptor
@@ -23,6 +24,7 @@ from app.services.context import HttpAccess
 from app.services.handler_child import ProcessSettings
 from app.services.handler_pools import HandlerPools, open_handler_pools, threads_left
 from app.services.keep_leases import keep_leases
+from app.services.learn_settings import SettingsLearner
 from app.services.reconcile import Reconciler
 from app.services.report import Reporter
 from app.services.run import TaskRunner
@@ -31,11 +33,9 @@ from app.services.sign import WebhookSigner
 from app.services.stop import StopSignals
 from app.services.submit_slots import Scheduler
 from app.store.attempts import AttemptStore
-from app.store.duties import DutyStore
 from app.store.mongo import Mongo, open_mongo
 from app.store.settlements import SettlementStore
 from app.store.tasks import TaskStore
-from app.store.unfinished import UnfinishedStore
 from app.store.workers import WorkerDocument, WorkerStore
 from app.tasks.http_guard import open_http_access
 from app.tasks.registry import load_task_modules
@@ -129,7 +129,8 @@ async def open_worker(
         )
         pools = await stack.enter_async_context(_open_pools(settings))
         metrics = Metrics(Role.WORKER)
-        parts = _build(settings, types, mongo, TaskQueue(redis), http, pools, metrics, tracing)
+        queue = TaskQueue(redis, SettingsMemory(complete=False))
+        parts = _build(settings, types, mongo, queue, http, pools, metrics, tracing)
         metrics.watch_slots(settings.concurrency, lambda: parts.loop.running)
         exposition = Exposition(metrics, seat)
         await stack.enter_async_context(exposition.open())
@@ -143,6 +144,7 @@ async def open_worker(
                 metrics=metrics,
             )
         )
+        await parts.learner.begin()
         await stack.enter_async_context(attend(parts, mongo))
 
         async def readiness() -> list[str]:
@@ -173,12 +175,7 @@ def _build(
     lease = timedelta(seconds=settings.lease_seconds)
     retention = timedelta(days=settings.retention_days) if settings.retention_days else None
     attempts = AttemptStore(
-        mongo,
-        worker=worker_id,
-        lease=lease,
-        max_losses=settings.max_losses,
-        retention=retention,
-        types=list(types),
+        mongo, worker=worker_id, lease=lease, max_losses=settings.max_losses, retention=retention, types=list(types)
     )
     callbacks = Callbacks(mongo, queue, types)
     runner = TaskRunner(
@@ -198,10 +195,9 @@ def _build(
         loop=LeasedWorker(queue, runner, names=settings.queues, concurrency=settings.concurrency, lease=lease),
         runner=runner,
         reporter=Reporter(attempts, runner.executions, runner.announcer),
-        reconciler=Reconciler(
-            UnfinishedStore(mongo), DutyStore(mongo), queue, callbacks, holder=worker_id, metrics=metrics
-        ),
+        reconciler=Reconciler(mongo, queue, callbacks, holder=worker_id, retention=retention, metrics=metrics),
         scheduler=Scheduler(mongo, Acceptor(TaskStore(mongo), queue, metrics), types, holder=worker_id),
+        learner=SettingsLearner(mongo, queue.memory, settings.queues),
         queue=queue,
         metrics=metrics,
         workers=WorkerStore(mongo),

@@ -102,6 +102,7 @@ def empty_redis(redis_url: str, redis_client: redis.Redis) -> str:
     if _OWN_REDIS:
         redis_client.flushall()
     else:
-        for key in redis_client.scan_iter(match="arq:*", count=1000):
-            redis_client.delete(key)
+        for pattern in ("arq:*", "arqive:*"):
+            for key in redis_client.scan_iter(match=pattern, count=1000):
+                redis_client.delete(key)
     return redis_url

@@ -3,7 +3,7 @@
 A parameter is recognised by its annotation or its name:
 
 - `Backend` and `web.Request` are what they say;
-- `TaskId` and `ScheduleName` are the path parameter of the same name;
+- `TaskId`, `ScheduleName` and `QueueName` are the path parameter of the same name;
 - `IdempotencyKey` is the header, or None without it, and `EventId` is `Last-Event-ID`;
 - `query` is a model of the query parameters, fields that are tuples may be given more than once;
 - `body` is whatever a TypeAdapter takes; with a default the body may be missing. Validators get the registered types
@@ -27,7 +27,7 @@ from app.api.problems import BadJson, BodyTooLarge, UnsupportedMediaType
 from app.api.request_headers import HEADERS, RequestHeader
 from app.core.errors import FieldError, Invalid
 from app.core.field_errors import field_errors
-from app.core.ids import ScheduleName, TaskId, parse_task_id
+from app.core.ids import QueueName, ScheduleName, TaskId, parse_queue_name, parse_task_id
 from app.services.backend import Backend
 
 
@@ -89,6 +89,8 @@ def _source(name: str, annotation: object) -> Callable[[web.Request], object]:
         return lambda request: request
     if annotation is TaskId:
         return lambda request: parse_task_id(request.match_info[name])
+    if annotation is QueueName:
+        return lambda request: parse_queue_name(request.match_info[name])
     if annotation in HEADERS:
         header = HEADERS[annotation]
         return lambda request: header.read(request.headers.getall(header.name, ()))

@@ -2,11 +2,25 @@
 
 from http import HTTPStatus
 
-from app.api import docs, events, health, metrics, schedules, selections, stats, submissions, tasks, types
+from app.api import (
+    docs,
+    events,
+    health,
+    metrics,
+    queues,
+    schedules,
+    selections,
+    stats,
+    submissions,
+    tasks,
+    types,
+    workers,
+)
 from app.api.endpoint import Answer, Endpoint, Opening, Permission
 from app.api.event_stream import MEDIA_TYPE
 from app.core.errors import (
     IdempotencyKeyReused,
+    QueueNotFound,
     ScheduleNotFound,
     StoreUnavailable,
     TaskNotFound,
@@ -18,6 +32,7 @@ from app.event_models import TaskEvent
 from app.models import Task
 from app.schedule_models import Schedule
 from app.services.observe import Stats
+from app.services.queues import Queue
 
 _OK, _CREATED, _UNAVAILABLE = HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.SERVICE_UNAVAILABLE
 _NONE, _READ, _WRITE = Permission.NONE, Permission.READ, Permission.WRITE
@@ -140,6 +155,27 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "GET", "/types", types.list_types, "List the task types", "service", _READ,
         {_OK: Answer("Every type, with the schema of its payload.", types.TypeList)},
+    ),
+    Endpoint(
+        "GET", "/queues", queues.list_queues, "List the queues", "queues", _READ,
+        {_OK: Answer("Every queue, with its figures and settings.", queues.QueueList)},
+        (StoreUnavailable,),
+    ),
+    Endpoint(
+        "GET", "/queues/{name}", queues.get_queue, "Read a queue", "queues", _READ,
+        {_OK: Answer("The queue as it is.", Queue)},
+        (QueueNotFound, StoreUnavailable),
+    ),
+    Endpoint(
+        "PATCH", "/queues/{name}", queues.change_queue, "Pause, resume or limit a queue", "queues", Permission.ADMIN,
+        {_OK: Answer("The queue with its settings, which hold from now on.", Queue)},
+        (QueueNotFound, StoreUnavailable),
+        examples=queues.EXAMPLES,
+    ),
+    Endpoint(
+        "GET", "/workers", workers.list_workers, "List the workers that are alive", "service", _READ,
+        {_OK: Answer("Who serves what.", workers.WorkerList)},
+        (StoreUnavailable,),
     ),
     Endpoint(
         "GET", "/stats", stats.get_stats, "Count tasks, queues and workers", "service", _READ,

@@ -33,6 +33,7 @@ _TAGS = (
     ("tasks", "Submit tasks, read them, change them."),
     ("events", "Changes as server-sent events, live and from where a client left off."),
     ("schedules", "Have tasks submitted again and again."),
+    ("queues", "How much waits and runs in each, and what may start."),
     ("service", "What runs, how much of it, and how well."),
 )
 

@@ -108,6 +108,7 @@ STATUSES: Mapping[type[ArqiveError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     errors.TaskNotFound: HTTPStatus.NOT_FOUND,
     errors.ScheduleNotFound: HTTPStatus.NOT_FOUND,
+    errors.QueueNotFound: HTTPStatus.NOT_FOUND,
     MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     errors.WrongState: HTTPStatus.CONFLICT,
     errors.UniqueKeyTaken: HTTPStatus.CONFLICT,

@@ -63,6 +63,8 @@ class Stats(_Answer):
     tasks: dict[str, int]
     queues: dict[str, QueueStats]
     workers: int
+    tasks_age_seconds: float
+    queues_age_seconds: float
 
 
 class HealthChecks(_Answer):

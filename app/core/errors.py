@@ -64,6 +64,15 @@ class ScheduleNotFound(ArqiveError):  # noqa: N818 - a fact about the schedule
         super().__init__(f"There is no schedule with the name {name[:64]!r}.")
 
 
+class QueueNotFound(ArqiveError):  # noqa: N818 - a fact about the queue
+    """No queue has this name: no task was ever put in it, nothing is set on it, and no worker serves it."""
+
+    code = "queue_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no queue with the name {name[:100]!r}.")
+
+
 class WrongState(ArqiveError):  # noqa: N818 - a fact about the task
     """The task is in a state from which the transition asked for does not start."""
 

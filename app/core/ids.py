@@ -6,13 +6,17 @@ import secrets
 import socket
 from typing import NewType
 
-from app.core.errors import TaskNotFound
+from app.core import limits
+from app.core.errors import QueueNotFound, TaskNotFound
 
 TaskId = NewType("TaskId", str)
 """24 lower-case hex digits: the hex form of the document's `_id`."""
 
 LeaseToken = NewType("LeaseToken", str)
 """Names one lease; shared by the tasks that one claim took, and never used again."""
+
+QueueName = NewType("QueueName", str)
+"""The name of a queue."""
 
 WorkerId = NewType("WorkerId", str)
 """Names one worker process from its start to its end."""
@@ -33,6 +37,17 @@ def parse_task_id(text: str) -> TaskId:
     if not _TASK_ID.fullmatch(lowered):
         raise TaskNotFound(text)
     return TaskId(lowered)
+
+
+def parse_queue_name(text: str) -> QueueName:
+    """Read the name of a queue as a client wrote it in a path.
+
+    Raises:
+        QueueNotFound: no queue can have this name.
+    """
+    if len(text) > limits.MAX_NAME or not re.fullmatch(limits.NAME_PATTERN, text):
+        raise QueueNotFound(text)
+    return QueueName(text)
 
 
 def new_lease_token() -> LeaseToken:

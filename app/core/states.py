@@ -61,7 +61,7 @@ STOP = Transition("stop", _RUNNING, Status.CANCELLED, "worker", "a cancel was as
 RELEASE_FIRST = Transition("release", _RUNNING, Status.PENDING, "worker", "shutdown in the first attempt")
 RELEASE_LATER = Transition("release", _RUNNING, Status.RETRYING, "worker", "shutdown in a later attempt")
 CANCEL = Transition("cancel", WAITING, Status.CANCELLED, "web", "POST /tasks/{id}/cancel")
-EXPIRE = Transition("expire", WAITING, Status.FAILED, "worker", "start_before has passed")
+EXPIRE = Transition("expire", WAITING, Status.FAILED, "worker, reconciler", "start_before has passed")
 RETRY = Transition(
     "retry", frozenset({Status.FAILED, Status.CANCELLED}), Status.PENDING, "web", "POST /tasks/{id}/retry"
 )

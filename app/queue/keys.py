@@ -47,9 +47,14 @@ def leases(name: str) -> str:
     return f"arqive:leases:{name}"
 
 
-def paused(name: str) -> str:
-    """String, present while nothing may be claimed from the queue. No TTL."""
-    return f"arqive:paused:{name}"
+def settings(name: str) -> str:
+    """String: what is set on the queue, see queue_settings.py. No TTL; absent when nothing was ever set."""
+    return f"arqive:settings:{name}"
+
+
+def rate(name: str) -> str:
+    """String: when the queue's bucket of tokens will be full, in milliseconds with a fraction. TTL: until then."""
+    return f"arqive:rate:{name}"
 
 
 def wake_channel(name: str) -> str:

@@ -14,6 +14,7 @@ from app.core.ids import TaskId, new_lease_token
 from app.queue import keys
 from app.queue.audience import Audience
 from app.queue.connect import encode_job, queue_errors
+from app.queue.queue_settings import SettingsMemory, SettingsQueue
 from app.queue.scripts import Ending, Scripts
 
 JOB_FUNCTION = "task"
@@ -47,11 +48,18 @@ class RedisIdentity:
 
 
 class TaskQueue:
-    """The queues in one Redis. Every method raises QueueUnavailable when Redis cannot serve."""
+    """The queues in one Redis. Every method raises QueueUnavailable when Redis cannot serve.
 
-    def __init__(self, redis: ArqRedis) -> None:
+    Args:
+        redis: The connections.
+        memory: What claims know of the settings of queues, should Redis have forgotten them.
+    """
+
+    def __init__(self, redis: ArqRedis, memory: SettingsMemory | None = None) -> None:
         self.redis = redis
         self.audience = Audience()
+        self.memory = memory or SettingsMemory()
+        self.settings = SettingsQueue(redis)
         self._scripts = Scripts(redis)
 
     async def ping(self) -> None:
@@ -105,20 +113,22 @@ class TaskQueue:
         }
 
     async def claim(self, queue: str, *, limit: int, lease: timedelta) -> tuple[Claim, datetime | None]:
-        """Take up to `limit` due ids under a new lease.
+        """Take up to `limit` due ids under a new lease, as far as the settings of the queue allow.
 
         Returns:
-            The claim, which may be empty, and by this machine's clock the moment when the next deferred id is due.
+            The claim, which may be empty, and by this machine's clock the moment to look again: when the next deferred
+            id is due, or the rate of the queue lets more start.
         """
-        token = new_lease_token()
+        token, lease_ms = new_lease_token(), round(lease.total_seconds() * 1000)
         with queue_errors():
             claimed = await self._scripts.claim(
-                queue, limit=limit, lease_ms=round(lease.total_seconds() * 1000), token=token
+                queue, limit=limit, lease_ms=lease_ms, token=token, settings=self.memory.text(queue)
             )
-        next_due = None
-        if claimed.next_due_ms is not None:
-            next_due = utc_now() + timedelta(milliseconds=claimed.next_due_ms - claimed.now_ms)
-        return Claim(queue, token, claimed.task_ids), next_due
+        self.memory.learn(queue, claimed.settings)
+        look_at = None
+        if claimed.look_at_ms is not None:
+            look_at = utc_now() + timedelta(milliseconds=claimed.look_at_ms - claimed.now_ms)
+        return Claim(queue, token, claimed.task_ids), look_at
 
     async def settle(self, queue: str, endings: Sequence[Ending]) -> None:
         """End leases; ids that are due again go back to the queue and wake its workers."""
@@ -127,17 +137,6 @@ class TaskQueue:
             due = [ending.due_ms for ending in endings if ending.due_ms is not None]
             if due:
                 await self.redis.publish(keys.wake_channel(queue), min(due))
-
-    async def pause(self, queue: str) -> None:
-        """Let nothing be claimed from a queue until `resume`; what runs goes on."""
-        with queue_errors():
-            await self.redis.set(keys.paused(queue), 1)
-
-    async def resume(self, queue: str) -> None:
-        """Undo `pause` and wake the queue's workers."""
-        with queue_errors():
-            await self.redis.delete(keys.paused(queue))
-            await self.redis.publish(keys.wake_channel(queue), to_ms(utc_now()))
 
     async def identity(self) -> RedisIdentity:
         """Which Redis this is, and whether it has been told of every waiting task."""

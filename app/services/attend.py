@@ -13,8 +13,9 @@ from app.queue import keys
 from app.queue.signals import Signals
 from app.queue.task_queue import TaskQueue
 from app.queue.worker import LeasedWorker
-from app.services import reconcile, report
+from app.services import learn_settings, reconcile, report
 from app.services.execute import Interruption
+from app.services.learn_settings import SettingsLearner
 from app.services.measure_lag import measure_lag
 from app.services.reconcile import Reconciler
 from app.services.report import Reporter
@@ -44,6 +45,7 @@ class WorkerParts:
     reporter: Reporter
     reconciler: Reconciler
     scheduler: Scheduler
+    learner: SettingsLearner
     queue: TaskQueue
     metrics: Metrics
     workers: WorkerStore
@@ -90,6 +92,9 @@ async def attend(parts: WorkerParts, mongo: Mongo) -> AsyncIterator[None]:
         prepared,
         asyncio.create_task(repeat("listening for signals", signals.run, every_s=START_PAUSE_S)),
         asyncio.create_task(repeat("keeping reports", parts.reporter.flush, every_s=report.INTERVAL_S)),
+        asyncio.create_task(
+            repeat("reading the settings of queues", parts.learner.learn, every_s=learn_settings.INTERVAL_S)
+        ),
         asyncio.create_task(repeat("heartbeat", beat, every_s=BEAT_S, after=prepared)),
         asyncio.create_task(
             repeat("reconcile", parts.reconciler.run_once, every_s=reconcile.INTERVAL_S, after=prepared)

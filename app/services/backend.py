@@ -1,15 +1,17 @@
 """What the verbs of the API work on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from app.core.task_type import TaskTypes
 from app.queue.task_queue import TaskQueue
 from app.services.accept import Acceptor
 from app.services.callbacks import Callbacks
+from app.services.figures import Figures
 from app.services.live import Live
 from app.services.wait import Endings
 from app.store.mongo import Mongo
+from app.store.queues import QueueStore
 from app.store.schedules import ScheduleStore
 from app.store.tasks import TaskStore
 from app.store.workers import WorkerStore
@@ -39,6 +41,7 @@ class Backend:
         exposition: Tells it.
         tracing: Knows which trace a request belongs to.
         worker_silence: A worker that was not seen for this long counts as gone.
+        figures: What was counted last.
     """
 
     mongo: Mongo
@@ -57,3 +60,9 @@ class Backend:
     tracing: Tracing
     signs_callbacks: bool = False
     worker_silence: timedelta = timedelta(seconds=15)
+    figures: Figures = field(default_factory=Figures)
+
+    @property
+    def queues(self) -> QueueStore:
+        """The names and settings of queues."""
+        return QueueStore(self.mongo)

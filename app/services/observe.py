@@ -8,6 +8,8 @@ from app.core.clock import utc_now
 from app.core.errors import QueueUnavailable, StoreUnavailable
 from app.core.states import Status
 from app.services.backend import Backend
+from app.services.queues import look
+from app.store.counts import CountStore
 
 PATIENCE_S = 2.0
 """How long a check waits for an answer."""
@@ -44,11 +46,21 @@ class QueueStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Tasks by status, queues by name, and how many workers are alive."""
+    """Tasks by status, queues by name, and how many workers are alive.
+
+    Attributes:
+        tasks: How many have each status.
+        queues: What waits and runs in each.
+        workers: How many are alive.
+        tasks_age_seconds: How old the counts in `tasks` are.
+        queues_age_seconds: How old those in `queues` are.
+    """
 
     tasks: dict[Status, int]
     queues: dict[str, QueueStats]
     workers: int
+    tasks_age_seconds: float = 0.0
+    queues_age_seconds: float = 0.0
 
 
 async def check_mongo(backend: Backend) -> str:
@@ -86,17 +98,20 @@ async def check_health(backend: Backend) -> Health:
 
 
 async def collect_stats(backend: Backend) -> Stats:
-    """Counts as MongoDB has them.
+    """Counts, none of which makes an answer wait for a look at all tasks once there has been one.
 
     Raises:
         StoreUnavailable: MongoDB cannot serve.
     """
-    now = utc_now()
-    alive = await backend.workers.alive(now=now, within=backend.worker_silence)
-    names = {*await backend.tasks.queue_names(), *(name for worker in alive for name in worker["queues"])}
-    queues = {}
-    for name in sorted(names):
-        counts = await backend.tasks.count_queue(name, now=now)
-        waited_s = (now - counts.oldest_ready_at).total_seconds() if counts.oldest_ready_at else 0.0
-        queues[name] = QueueStats(counts.ready, counts.deferred, counts.running, waited_s, paused=False)
-    return Stats(await backend.tasks.count_by_status(), queues, len(alive))
+    overview = await look(backend)
+    statuses = await backend.figures.statuses.get(CountStore(backend.mongo).by_status)
+    return Stats(
+        tasks=statuses.figures,
+        tasks_age_seconds=statuses.age.total_seconds(),
+        queues={
+            queue.name: QueueStats(queue.ready, queue.deferred, queue.running, queue.oldest_ready_seconds, queue.paused)
+            for queue in overview.queues()
+        },
+        queues_age_seconds=overview.figures.age.total_seconds(),
+        workers=len(overview.workers),
+    )

@@ -10,7 +10,12 @@ from app.core.errors import StoreUnavailable
 from app.core.faults import FaultPoint, reach
 from app.queue.task_queue import Entry, RedisIdentity, TaskQueue
 from app.services.callbacks import Callbacks
+from app.services.enforce_settings import SettingsEnforcer
+from app.services.expire import Expirer
 from app.store.duties import DutyStore
+from app.store.expiry import ExpiryStore
+from app.store.mongo import Mongo
+from app.store.queues import QueueStore
 from app.store.unfinished import Unfinished, UnfinishedStore
 from app.telemetry.catalogue import Role
 from app.telemetry.metrics import Metrics
@@ -54,25 +59,36 @@ class Reconciler:
 
     Offering an id that is queued changes nothing, and one that is running is dropped by the next claim.
 
-    Besides, it sends the callbacks that whoever ended their tasks did not live to send.
+    Before anything is offered, Redis is told of the settings of queues that it does not have, and tasks that could not
+    start in time are failed. In the end it sends the callbacks that whoever ended their tasks did not live to send.
+
+    Args:
+        mongo: The truth.
+        queue: Redis.
+        callbacks: What follows from ends.
+        holder: Names this process.
+        retention: How long a finished task is kept, or None for ever.
+        metrics: Counts the passes.
     """
 
     def __init__(
         self,
-        unfinished: UnfinishedStore,
-        duties: DutyStore,
+        mongo: Mongo,
         queue: TaskQueue,
         callbacks: Callbacks,
         *,
         holder: str,
+        retention: timedelta | None,
         metrics: Metrics | None = None,
     ) -> None:
-        self._unfinished = unfinished
-        self._duties = duties
+        self._unfinished = UnfinishedStore(mongo)
+        self._duties = DutyStore(mongo)
         self._queue = queue
         self._callbacks = callbacks
         self._holder = holder
         self._metrics = metrics or Metrics(Role.WEB)
+        self._expirer = Expirer(ExpiryStore(mongo, retention=retention), queue)
+        self._enforcer = SettingsEnforcer(QueueStore(mongo), self._unfinished, queue.settings)
         self._last: datetime | None = None
         self._looked_later: datetime | None = None
         self._passes = 0
@@ -90,7 +106,9 @@ class Reconciler:
             return None
         if self._last is None:
             self._last = await self._duties.done_until(DUTY)
+        await self._expirer.run_once()
         identity = await self._queue.identity()
+        await self._enforcer.run_once(identity.run_id)
         full = self._last is None or not identity.knows_all
         if self._last is None or full:
             offered = await self._rebuild(identity)

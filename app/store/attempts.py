@@ -20,6 +20,7 @@ from app.core.outcomes import AttemptOutcome, ErrorCode
 from app.core.states import CLAIM, EXPIRE, LOSE, RECOVER, STOP, TERMINAL, Status
 from app.store.begun import Begun, Ended, Waiting, attempt_of, ended_of
 from app.store.documents import LogDocument, ProgressDocument, TaskDocument
+from app.store.expiry import expired
 from app.store.mongo import Mongo, store_errors
 from app.store.tasks import leaving
 
@@ -127,13 +128,7 @@ class AttemptStore:
         )
         await self._tasks.update_many(
             {"_id": {"$in": ids}, **leaving(EXPIRE), "start_before": {"$lte": now}},
-            {
-                "$set": {
-                    **ended,
-                    "status": EXPIRE.target,
-                    "error": _error(ErrorCode.EXPIRED, "the task could not start before start_before"),
-                }
-            },
+            {"$set": expired(now, self._retention)},
         )
 
     async def _sort_out(self, task_ids: list[TaskId], now: datetime) -> tuple[list[Waiting], list[TaskId], list[Ended]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
+from app.store.expiry import FIRST_MOMENT
 from app.store.key_holders import IDEMPOTENT, UNFINISHED_ONLY, UNIQUE
 from app.store.mongo import Mongo, store_errors
 
@@ -85,6 +86,13 @@ INDEXES: tuple[Index, ...] = (
         (("updated_at", ASCENDING), ("_id", ASCENDING)),
         "GET /events: what has changed since an event, and lately",
         {},
+    ),
+    Index(
+        "tasks",
+        "status_start_before",
+        (("status", ASCENDING), ("start_before", ASCENDING)),
+        "what waits although its start_before has passed; tasks without one cost nothing here",
+        {"partialFilterExpression": {"start_before": {"$gt": FIRST_MOMENT}}},
     ),
     Index("tasks", "expiry", (("expire_at", ASCENDING),), "removal of finished tasks", {"expireAfterSeconds": 0}),
     Index(

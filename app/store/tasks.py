@@ -11,11 +11,12 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from app.core.errors import StoreUnavailable, UniqueKeyTaken
 from app.core.ids import TaskId
 from app.core.outcomes import ErrorCode
-from app.core.states import CANCEL, RETRY, TERMINAL, WAITING, Status, Transition
+from app.core.states import CANCEL, RETRY, TERMINAL, Status, Transition
 from app.store.callbacks import OWED_AGAIN
 from app.store.documents import TaskDocument
 from app.store.key_holders import Holder, by_idempotency_key, find_holders, unique_key_holder
 from app.store.mongo import Cursor, Mongo
+from app.store.queues import QueueStore
 
 DUPLICATE_KEY = 11000
 
@@ -84,16 +85,6 @@ class TaskFilter:
         return query
 
 
-@dataclass(frozen=True, slots=True)
-class QueueCounts:
-    """What waits and runs in one queue; `oldest_ready_at` is when the oldest ready task became due."""
-
-    ready: int
-    deferred: int
-    running: int
-    oldest_ready_at: datetime | None
-
-
 def leaving(transition: Transition) -> dict[str, Any]:
     """The part of a filter that makes a write happen only from where the transition starts."""
     names = transition.source_names
@@ -145,6 +136,8 @@ class TaskStore:
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
         self._tasks = mongo.collection("tasks")
+        self._queues = QueueStore(mongo)
+        self._noted: set[str] = set()
 
     async def insert(self, documents: Sequence[TaskDocument]) -> dict[ObjectId, Holder]:
         """Keep new tasks; returns once a majority has journaled them all, and those that are answered instead.
@@ -157,6 +150,11 @@ class TaskStore:
         Raises:
             StoreRefused: one of them cannot be stored; the others are.
         """
+        queues = {document["queue"] for document in documents} - self._noted
+        if queues:
+            # Before the first task: a queue without tasks harms nobody, one that nobody knows of would not be counted.
+            await self._queues.note(queues)
+            self._noted |= queues
         instead: dict[ObjectId, Holder] = {}
         remaining: Sequence[TaskDocument] = documents
         for _ in range(_TRIES):
@@ -245,29 +243,6 @@ class TaskStore:
         async with self._mongo.answering():
             result = await self._tasks.delete_one({"_id": ObjectId(task_id), "status": {"$in": sorted(TERMINAL)}})
         return result.deleted_count == 1
-
-    async def count_by_status(self) -> dict[Status, int]:
-        """How many tasks have each status."""
-        async with self._mongo.answering():
-            return {status: await self._tasks.count_documents({"status": status}) for status in Status}
-
-    async def queue_names(self) -> list[str]:
-        """The queues that any stored task is in."""
-        async with self._mongo.answering():
-            names: list[str] = await self._tasks.distinct("queue")
-        return sorted(names)
-
-    async def count_queue(self, queue: str, *, now: datetime) -> QueueCounts:
-        """What waits and runs in one queue at `now`."""
-        waiting = {"queue": queue, "status": {"$in": sorted(WAITING)}}
-        async with self._mongo.answering():
-            ready = await self._tasks.count_documents({**waiting, "run_at": {"$lte": now}})
-            deferred = await self._tasks.count_documents({**waiting, "run_at": {"$gt": now}})
-            running = await self._tasks.count_documents({"queue": queue, "status": Status.RUNNING})
-            oldest = await self._tasks.find_one(
-                {**waiting, "run_at": {"$lte": now}}, {"run_at": 1}, sort=[("run_at", 1)]
-            )
-        return QueueCounts(ready, deferred, running, oldest["run_at"] if oldest else None)
 
     async def _move(self, task_id: TaskId, where: dict[str, Any], update: dict[str, Any]) -> bool:
         async with self._mongo.answering():

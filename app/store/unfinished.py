@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.core.ids import TaskId
+from app.core.ids import LeaseToken, TaskId
 from app.core.states import WAITING, Status
 from app.store.mongo import Mongo, store_errors
 
@@ -47,10 +47,20 @@ class UnfinishedStore:
         async for batch in self._batches({"status": Status.RUNNING, "lease.until": {"$lt": before}}):
             yield [_unfinished(document, before) for document in batch]
 
-    async def _batches(self, where: dict[str, Any]) -> AsyncIterator[list[dict[str, Any]]]:
+    async def leased(self, queue: str, *, now: datetime) -> AsyncIterator[list[tuple[TaskId, LeaseToken, datetime]]]:
+        """The leases of a queue that last longer than `now`, in batches: the task, the token, the end."""
+        async for batch in self._batches({"queue": queue, "status": Status.RUNNING}, {"lease": 1}):
+            held = [(TaskId(str(document["_id"])), document["lease"]) for document in batch]
+            yield [
+                (task_id, LeaseToken(lease["token"]), lease["until"]) for task_id, lease in held if lease["until"] > now
+            ]
+
+    async def _batches(
+        self, where: dict[str, Any], fields: dict[str, Any] = _FIELDS
+    ) -> AsyncIterator[list[dict[str, Any]]]:
         """What matches, in no order, as the server's cursor gives it: never more than a batch in memory."""
         with store_errors():
-            cursor = self._tasks.find(where, _FIELDS).batch_size(BATCH)
+            cursor = self._tasks.find(where, fields).batch_size(BATCH)
             while batch := await cursor.to_list(BATCH):
                 yield batch
 

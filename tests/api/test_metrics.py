@@ -6,9 +6,11 @@ from datetime import timedelta
 import pytest
 
 from app.core.clock import utc_now
+from app.queue import keys
 from app.services import expose
 from tests.api.conftest import Api, RunApi
 from tests.scraping import Scrape
+from tests.waiting import wait_until
 
 NOBODY = "127.0.0.1:1"  # nothing listens there
 
@@ -68,11 +70,14 @@ async def test_requests_are_counted_by_what_they_ask_for(api: Api) -> None:
 
 
 async def test_what_waits_and_runs_is_told_by_queue(api: Api, change_task: Callable[..., None]) -> None:
+    redis = api.backend.queue.redis
+    await wait_until(lambda: redis.exists(keys.EPOCH), what="the first pass of reconcile has ended")
+    change_task(await api.submit(), status="running")
+    await api.backend.queue.claim("default", limit=1, lease=timedelta(minutes=1))
     late = await api.submit(queue="mail")
     change_task(late, run_at=utc_now() - timedelta(seconds=30))
     await api.submit(queue="mail")
     await api.submit(queue="mail", delay=60)
-    change_task(await api.submit(), status="running")
     told = await scrape(api)
     assert told.value("arqive_queue_ready", queue="mail") == 2
     assert told.value("arqive_queue_deferred", queue="mail") == 1

@@ -200,6 +200,8 @@ def test_codes_are_stable_and_each_has_one_status() -> None:
         "forbidden": 403,
         "not_found": 404,
         "task_not_found": 404,
+        "queue_not_found": 404,
+        "schedule_not_found": 404,
         "method_not_allowed": 405,
         "wrong_state": 409,
         "unique_key_taken": 409,

@@ -8,8 +8,10 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 
 from app.core.clock import utc_now
+from app.queue import keys
 from app.store.workers import WorkerDocument
 from tests.api.conftest import Api, RunApi
+from tests.waiting import wait_until
 
 ChangeTask = Callable[..., None]
 NOBODY = "127.0.0.1:1"  # nothing listens there
@@ -45,12 +47,16 @@ async def test_users_types_are_there(run_api: RunApi) -> None:
 
 
 async def test_stats_count(api: Api, change_task: ChangeTask) -> None:
+    redis = api.backend.queue.redis
+    await wait_until(lambda: redis.exists(keys.EPOCH), what="the first pass of reconcile has ended")
+    change_task(await api.submit(), status="running")
+    await api.backend.queue.claim("default", limit=1, lease=timedelta(minutes=1))
+    ended = await api.submit()
+    change_task(ended, status="failed")
+    await api.backend.queue.withdraw("default", [ended["id"]])
     await api.submit(queue="mail")
     await api.submit(queue="mail", delay=60)
-    late = await api.submit()
-    change_task(late, run_at=utc_now() - timedelta(seconds=30))
-    change_task(await api.submit(), status="running")
-    change_task(await api.submit(), status="failed")
+    change_task(await api.submit(), run_at=utc_now() - timedelta(seconds=30))
     await api.backend.workers.beat(_worker())
     await api.backend.workers.beat(_worker(_id="gone", seen_at=utc_now() - timedelta(minutes=1)))
     stats = (await api.get("/stats")).json

@@ -32,7 +32,6 @@ from app.services.submit import new_document
 from app.services.supervise import repeat_in_thread
 from app.store.duties import DutyStore
 from app.store.mongo import open_mongo, store_errors
-from app.store.unfinished import UnfinishedStore
 from settings import Settings
 from tests.integration.conftest import RunWorker, ended, submit_one
 from tests.processes import started
@@ -53,9 +52,7 @@ def _disarmed() -> Iterator[None]:
 
 
 def _reconciler(backend: Backend, holder: str = "one") -> Reconciler:
-    return Reconciler(
-        UnfinishedStore(backend.mongo), DutyStore(backend.mongo), backend.queue, backend.callbacks, holder=holder
-    )
+    return Reconciler(backend.mongo, backend.queue, backend.callbacks, holder=holder, retention=None)
 
 
 async def test_a_zombie_cannot_end_the_attempt_of_another(backend: Backend, settings: Settings, tmp_path: Path) -> None:
@@ -285,11 +282,7 @@ async def test_watching_costs_next_to_nothing(settings: Settings, backend: Backe
             costs = {}
             watchers = [
                 Reconciler(
-                    UnfinishedStore(mongo),
-                    DutyStore(mongo),
-                    TaskQueue(redis),
-                    Callbacks(mongo, TaskQueue(redis), {}),
-                    holder=holder,
+                    mongo, TaskQueue(redis), Callbacks(mongo, TaskQueue(redis), {}), holder=holder, retention=None
                 )
                 for holder in ("works", "stands by")
             ]
@@ -300,7 +293,7 @@ async def test_watching_costs_next_to_nothing(settings: Settings, backend: Backe
                 await watcher.run_once()
                 costs[holder] = dict(sent)
     measured(f"one pass of reconcile that finds nothing: {costs}")
-    assert costs["works"]["mongo"] <= 5
+    assert costs["works"]["mongo"] <= 8
     assert costs["works"]["redis"] <= 2
     assert costs["stands by"]["mongo"] <= 2
     assert costs["stands by"]["redis"] == 0

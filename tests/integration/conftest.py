@@ -134,7 +134,8 @@ async def ended(backend: Backend, task: Task, timeout_s: float = 15) -> Task:
 
 
 KNOWN_KEYS = re.compile(
-    r"arq:job:[0-9a-f]{24}|arq:in-progress:[0-9a-f]{24}|arq:queue:.+|arqive:leases:.+|arqive:paused:.+|arqive:(?:epoch|rebuild)"
+    r"arq:job:[0-9a-f]{24}|arq:in-progress:[0-9a-f]{24}|arq:queue:.+|arqive:leases:.+"
+    r"|arqive:settings:.+|arqive:rate:.+|arqive:(?:epoch|rebuild)"
 )
 
 
@@ -160,5 +161,5 @@ def _invariants(
             assert not redis_client.exists(f"arq:in-progress:{document['_id']}"), f"{where} ended and is in progress"
     for key in redis_client.scan_iter(count=1000):
         assert KNOWN_KEYS.fullmatch(key.decode()), f"unknown key {key!r}"
-        if key.startswith((b"arq:job:", b"arq:in-progress:")):
+        if key.startswith((b"arq:job:", b"arq:in-progress:", b"arqive:rate:")):
             assert redis_client.pttl(key) != -1, f"{key!r} has no TTL"

@@ -21,8 +21,6 @@ from app.services.change import cancel_task, retry_task
 from app.services.read import get_task
 from app.services.reconcile import Reconciler
 from app.store.attempts import AttemptStore
-from app.store.duties import DutyStore
-from app.store.unfinished import UnfinishedStore
 from app.worker import WorkerParts
 from settings import Settings, load_settings
 from tests.callback_receiver import NEXT_SECRET, SECRET, Receiver, receiving
@@ -132,9 +130,7 @@ async def test_ends_that_nobody_stays_with_are_found(backend: Backend, receiver:
     await backend.tasks.cancel_waiting(TaskId(cancelled.id), now=utc_now(), expire_at=None)
     states = {(await get_task(backend, TaskId(task.id))).callback.state for task in (expired, lost, cancelled)}  # type: ignore[union-attr]
     assert states == {"due"}
-    reconciler = Reconciler(
-        UnfinishedStore(backend.mongo), DutyStore(backend.mongo), backend.queue, backend.callbacks, holder="one"
-    )
+    reconciler = Reconciler(backend.mongo, backend.queue, backend.callbacks, holder="one", retention=None)
     await reconciler.run_once()
     assert [(await _deliverer(backend, task)).payload["event"] for task in (expired, lost, cancelled)] == [  # type: ignore[index,call-overload]
         "task.failed",

@@ -8,6 +8,7 @@ from arq.jobs import Job, JobStatus
 
 from app.core.clock import to_ms, utc_now
 from app.core.ids import LeaseToken, TaskId
+from app.core.queue_settings import QueueSettings
 from app.queue import keys
 from app.queue.connect import decode_job
 from app.queue.leases import open_lease_queue
@@ -69,12 +70,12 @@ async def test_a_higher_priority_goes_first_and_age_catches_up(queue: TaskQueue)
 
 async def test_a_deferred_id_is_claimed_when_due_with_its_priority(queue: TaskQueue) -> None:
     await _dispatch(queue, 1)
-    await _dispatch(queue, 2, priority=3, due_in=timedelta(seconds=0.3))
-    await _dispatch(queue, 3, priority=7, due_in=timedelta(seconds=0.3))
+    await _dispatch(queue, 2, priority=3, due_in=timedelta(seconds=1))
+    await _dispatch(queue, 3, priority=7, due_in=timedelta(seconds=1))
     claim, due = await queue.claim("default", limit=0, lease=MINUTE)
     assert claim.task_ids == ()
     assert due is not None
-    assert timedelta(0) < due - utc_now() <= timedelta(seconds=0.3)
+    assert timedelta(0) < due - utc_now() <= timedelta(seconds=1)
     await wait_until(lambda: utc_now() > due)
     assert await _claim(queue) == [3, 2, 1]
 
@@ -179,8 +180,8 @@ async def test_arq_sees_the_truth(queue: TaskQueue) -> None:
 async def test_a_paused_queue_gives_nothing_away(queue: TaskQueue) -> None:
     await _dispatch(queue, 1)
     await _dispatch(queue, 2, name="other")
-    await queue.pause("default")
+    await queue.settings.tell(QueueSettings("default", paused=True, version=1))
     assert await _claim(queue) == []
     assert await _claim(queue, name="other") == [2]
-    await queue.resume("default")
+    await queue.settings.tell(QueueSettings("default", version=2))
     assert await _claim(queue) == [1]

@@ -14,16 +14,12 @@ from app.services.reconcile import Reconciler
 from app.services.submit import new_document, submit
 from app.store import unfinished
 from app.store.attempts import AttemptStore
-from app.store.duties import DutyStore
-from app.store.unfinished import UnfinishedStore
 from tests.integration.conftest import submit_one
 from tests.waiting import wait_until
 
 
 def _reconciler(backend: Backend, holder: str = "one") -> Reconciler:
-    return Reconciler(
-        UnfinishedStore(backend.mongo), DutyStore(backend.mongo), backend.queue, backend.callbacks, holder=holder
-    )
+    return Reconciler(backend.mongo, backend.queue, backend.callbacks, holder=holder, retention=None)
 
 
 async def _queued(backend: Backend) -> set[str]:

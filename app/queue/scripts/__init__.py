@@ -17,7 +17,7 @@ def _source(name: str) -> str:
 
 # Read at import, since reading a file would block the event loop.
 _CLAIM, _SETTLE, RENEW = _source("claim.lua"), _source("settle.lua"), _source("renew.lua")
-_END_REBUILD = _source("end_rebuild.lua")
+_END_REBUILD, TELL_SETTINGS = _source("end_rebuild.lua"), _source("tell_settings.lua")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,14 @@ class Claimed:
 
     Attributes:
         now_ms: Redis' clock.
-        next_due_ms: When the earliest deferred id is due, or None.
+        look_at_ms: When to look again: the earliest deferred id is due, or a rate lets more start; or None.
+        settings: The settings that hold, as a text; empty when there are none.
         task_ids: The ids, each under the lease that was asked for.
     """
 
     now_ms: int
-    next_due_ms: int | None
+    look_at_ms: int | None
+    settings: str
     task_ids: tuple[TaskId, ...]
 
 
@@ -55,10 +57,10 @@ class Scripts:
         self._settle = redis.register_script(_SETTLE)
         self._end_rebuild = redis.register_script(_END_REBUILD)
 
-    async def claim(self, queue: str, *, limit: int, lease_ms: int, token: LeaseToken) -> Claimed:
-        """Take up to `limit` due ids of a queue under a lease of `lease_ms`; see claim.lua."""
+    async def claim(self, queue: str, *, limit: int, lease_ms: int, token: LeaseToken, settings: str) -> Claimed:
+        """Take up to `limit` due ids of a queue under a lease of `lease_ms`, knowing its `settings`; see claim.lua."""
         reply: list[Any] = await self._claim(
-            keys=[keys.queue(queue), keys.leases(queue), keys.paused(queue)],
+            keys=[keys.queue(queue), keys.leases(queue), keys.settings(queue), keys.rate(queue), keys.EPOCH],
             args=[
                 limit,
                 lease_ms,
@@ -67,16 +69,21 @@ class Scripts:
                 keys.READY_BAND,
                 keys.AGEING_MS,
                 keys.PRIORITY_STEPS,
+                settings,
             ],
         )
-        now_ms, next_due_ms = int(reply[0]), int(reply[1])
+        look_at_ms = int(reply[1])
         return Claimed(
-            now_ms, None if next_due_ms < 0 else next_due_ms, tuple(TaskId(task_id.decode()) for task_id in reply[2:])
+            now_ms=int(reply[0]),
+            look_at_ms=None if look_at_ms < 0 else look_at_ms,
+            settings=reply[2].decode(),
+            task_ids=tuple(TaskId(task_id.decode()) for task_id in reply[3:]),
         )
 
     async def settle(self, queue: str, endings: Sequence[Ending], *, now_ms: int) -> None:
         """End leases; see settle.lua."""
-        args: list[str | int | float] = [keys.IN_PROGRESS_PREFIX, keys.JOB_PREFIX]
+        channel = keys.wake_channel(queue)
+        args: list[str | int | float] = [keys.IN_PROGRESS_PREFIX, keys.JOB_PREFIX, keys.READY_BAND, channel]
         for ending in endings:
             if ending.due_ms is None:
                 args += [ending.task_id, ending.token, "", 0]
@@ -84,7 +91,7 @@ class Scripts:
                 score = keys.score(ending.due_ms, ending.priority, now_ms)
                 ttl_ms = max(0, ending.due_ms - now_ms) + self.JOB_TTL_MS
                 args += [ending.task_id, ending.token, score, ttl_ms]
-        await self._settle(keys=[keys.queue(queue), keys.leases(queue)], args=args)
+        await self._settle(keys=[keys.queue(queue), keys.leases(queue), keys.settings(queue)], args=args)
 
     async def end_rebuild(self, mark: str) -> bool:
         """Turn a rebuild's mark into the epoch; see end_rebuild.lua."""

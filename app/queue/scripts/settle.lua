@@ -1,12 +1,14 @@
 -- Ends leases: an id either leaves Redis or goes back to its queue. Nothing happens to an id that another lease holds.
+-- Where the queue's `max_running` held ids back, its workers are woken.
 --
--- KEYS: waiting ids, leases
--- ARGV: in-progress prefix, job prefix, then for each id: id, token, score ('' leaves Redis), job TTL in ms
+-- KEYS: waiting ids, leases, settings
+-- ARGV: in-progress prefix, job prefix, ready band, wake channel,
+--       then for each id: id, token, score ('' leaves Redis), job TTL in ms
 -- Returns: how many ids were settled
 local waiting, leases = KEYS[1], KEYS[2]
-local in_progress, job = ARGV[1], ARGV[2]
+local in_progress, job, band, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local settled = 0
-for i = 3, #ARGV, 4 do
+for i = 5, #ARGV, 4 do
   local id, token, score, ttl = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local holder = redis.call('GET', in_progress .. id)
   -- No holder: the lease lapsed a moment ago and nobody has taken the id since.
@@ -21,5 +23,11 @@ for i = 3, #ARGV, 4 do
     end
     settled = settled + 1
   end
+end
+local settings = settled > 0 and redis.call('GET', KEYS[3])
+local max_running = settings and tonumber(string.match(settings, '^%d+ %S+ (%S+)'))
+if max_running and max_running > 0 and redis.call('ZCARD', leases) + settled >= max_running and
+  #redis.call('ZRANGEBYSCORE', waiting, '-inf', '(' .. band, 'LIMIT', 0, 1) > 0 then
+  redis.call('PUBLISH', channel, 0)
 end
 return settled

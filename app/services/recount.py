@@ -1,0 +1,83 @@
+"""Figures that cost a look at many tasks: found once for everybody who asks, and kept for as long as they were dear."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+from app.core.clock import utc_now
+
+Figures = TypeVar("Figures")
+
+WORTH = 10.0
+"""Figures are kept for as many times the time that they took, so that at most a tenth of any time goes into them."""
+
+LONGEST_S = 600.0
+
+PATIENCE_S = 0.25
+"""How long somebody waits for new figures when there are old ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted(Generic[Figures]):
+    """Figures and the moment that they are of."""
+
+    figures: Figures
+    at: datetime
+
+    @property
+    def age(self) -> timedelta:
+        """How old they are."""
+        return max(timedelta(0), utc_now() - self.at)
+
+
+class Recount(Generic[Figures]):
+    """Counts again when the last count is too old, never twice at a time.
+
+    Whoever comes while a count is under way waits a moment for it, and then takes what there is; only before the first
+    count has there been nothing to take.
+    """
+
+    def __init__(self) -> None:
+        self._last: Counted[Figures] | None = None
+        self._good_until = 0.0
+        self._counting: asyncio.Task[Counted[Figures]] | None = None
+
+    async def get(self, count: Callable[[], Awaitable[Figures]]) -> Counted[Figures]:
+        """The figures.
+
+        Args:
+            count: Finds them; what it raises is raised to those who wait for it.
+        """
+        if self._last is not None and time.monotonic() < self._good_until:
+            return self._last
+        if self._counting is None or self._counting.done():
+            self._counting = asyncio.create_task(self._count(count))
+            self._counting.add_done_callback(_seen)
+        # A caller that is cancelled does not end the count of the others.
+        await asyncio.wait({self._counting}, timeout=None if self._last is None else PATIENCE_S)
+        if self._last is None or self._counting.done():
+            return self._counting.result()
+        return self._last
+
+    async def _count(self, count: Callable[[], Awaitable[Figures]]) -> Counted[Figures]:
+        at, begun = utc_now(), time.monotonic()
+        counted = Counted(await count(), at)
+        ended = time.monotonic()
+        self._good_until = ended + min(LONGEST_S, WORTH * (ended - begun))
+        self._last = counted
+        return counted
+
+    async def close(self) -> None:
+        """End a count that is under way."""
+        if self._counting is not None:
+            self._counting.cancel()
+            await asyncio.wait({self._counting})
+
+
+def _seen(task: "asyncio.Task[Counted[Figures]]") -> None:
+    """Those who wait are told; when nobody waits any more, the next one counts again and learns."""
+    if not task.cancelled():
+        task.exception()
