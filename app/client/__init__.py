@@ -27,14 +27,18 @@ from app.client.errors import (
     Unreachable,
     WrongState,
 )
+from app.client.events import Event
 from app.client.submission import NewTask, TaskOptions
 from app.core.errors import FieldError
 from app.core.states import Status
+from app.event_models import EventName, TaskEvent
 from app.models import Submission, Task, TaskError
 
 __all__ = [
     "Client",
     "Conflict",
+    "Event",
+    "EventName",
     "FieldError",
     "Forbidden",
     "Health",
@@ -53,6 +57,7 @@ __all__ = [
     "Submission",
     "Task",
     "TaskError",
+    "TaskEvent",
     "TaskOptions",
     "TypeInfo",
     "Unauthorized",

@@ -1,39 +1,25 @@
 """The client of a service: one method for each thing that it does."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable
-from datetime import datetime
+from collections.abc import AsyncGenerator, Iterable
 from http import HTTPStatus
 from types import TracebackType
-from typing import Self, Unpack
-from urllib.parse import quote
+from typing import Self
 
 import aiohttp
 from pydantic import TypeAdapter
-from pydantic_core import to_jsonable_python
 
-from app.client.answers import Health, Stats, TaskPage, TypeInfo, TypeList
+from app.client.answers import Health, Stats, TypeInfo, TypeList
 from app.client.connection import Connection
-from app.client.errors import NotEnded, NotFound, RequestFailed, WrongState
-from app.client.submission import TASK, NewTask, Payload, TaskOptions, encode_task, submit_chunks, with_options
-from app.core.states import TERMINAL, Status
-from app.models import Task
+from app.client.events import Event, follow
+from app.client.tasks import Tasks, filters, task_path
+from app.core.states import Status
 
-WAIT_S = 30.0
-"""How long one request waits for the end of a task: shorter than what proxies in between allow for an answer."""
-
-PAUSE_S = 0.5
-"""Before asking again where a wait was answered early, as a web process does that is being stopped."""
-
-PAGE = 200  # tasks in one page of a listing
-
-_PAGE = TypeAdapter(TaskPage)
 _TYPES = TypeAdapter(TypeList)
 _STATS = TypeAdapter(Stats)
 _HEALTH = TypeAdapter(Health)
 
 
-class Client:
+class Client(Tasks):
     """Talks to a service; use it as `async with Client(url) as client:`.
 
     While the service is away (no connection, no answer, 429, 502, 503, 504) a request is sent again, after the pause
@@ -58,7 +44,7 @@ class Client:
         retry_for: float = 30.0,
         session: aiohttp.ClientSession | None = None,
     ) -> None:
-        self._connection = Connection(url, key, timeout_s=timeout, retry_for_s=retry_for, session=session)
+        super().__init__(Connection(url, key, timeout_s=timeout, retry_for_s=retry_for, session=session))
 
     async def __aenter__(self) -> Self:
         await self._connection.__aenter__()
@@ -68,128 +54,6 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._connection.__aexit__(kind, error, traceback)
-
-    async def submit(
-        self,
-        type: str,  # noqa: A002 - the field's name
-        payload: Payload | None = None,
-        *,
-        idempotency_key: str | None = None,
-        **options: Unpack[TaskOptions],
-    ) -> Task:
-        """Submit a task; it is kept once this returns.
-
-        Args:
-            type: A registered type.
-            payload: What the handler gets: a JSON object or a pydantic model.
-            idempotency_key: A second submission with the same one gives the first one's task. By default each call
-                has one of its own, where it may be sent again.
-            options: See `TaskOptions`.
-
-        Raises:
-            Invalid: something of it cannot be accepted; `fields` says what.
-        """
-        answer = await self._connection.request(
-            "POST",
-            "/tasks",
-            body=encode_task(with_options(type, payload, options)),
-            headers=self._connection.submission_headers(idempotency_key),
-        )
-        return answer.read(TASK)
-
-    async def submit_many(self, tasks: Iterable[NewTask]) -> "list[Task | RequestFailed]":
-        """Submit any number of tasks, in as few requests as possible.
-
-        Args:
-            tasks: Each a `Submission` or a mapping with the fields of one.
-
-        Returns:
-            For each, in order, the task or why there is none: `Invalid` where it cannot be accepted. When a request
-            fails as a whole, its error stands for all tasks from there on, none of which was sent, except perhaps
-            those of that request. Nothing of this is raised.
-        """
-        outcomes: list[Task | RequestFailed] = []
-        async for some in submit_chunks(self._connection, tasks):
-            outcomes += some
-        return outcomes
-
-    async def get(self, task_id: str) -> Task:
-        """The task as it is now.
-
-        Raises:
-            NotFound: there is none.
-        """
-        return (await self._connection.request("GET", _task_path(task_id))).read(TASK)
-
-    async def wait(self, task_id: str, *, timeout: float | None = None) -> Task:  # noqa: ASYNC109 - not of one step
-        """The task once it is completed, failed or cancelled.
-
-        Args:
-            task_id: Which one.
-            timeout: Seconds to wait at most; None waits for ever, as long as the service answers.
-
-        Raises:
-            NotEnded: the time is over first; it has the task as last seen.
-            NotFound: there is none.
-        """
-        clock = asyncio.get_running_loop().time
-        deadline = float("inf") if timeout is None else clock() + timeout
-        while True:
-            asked_at = clock()
-            wait_s = min(max(deadline - asked_at, 0.0), WAIT_S)
-            answer = await self._connection.request(
-                "GET", _task_path(task_id), query=[("wait", f"{wait_s:.3f}")], wait_s=wait_s
-            )
-            task = answer.read(TASK)
-            if task.status in TERMINAL:
-                return task
-            left_s = deadline - clock()
-            if left_s <= 0:
-                raise NotEnded(task, seconds=timeout or 0.0)
-            if clock() - asked_at < wait_s:
-                await asyncio.sleep(min(PAUSE_S, left_s))
-
-    async def retry(self, task_id: str) -> Task:
-        """Give a failed or cancelled task another round of attempts; the task, pending.
-
-        Raises:
-            WrongState: it is neither failed nor cancelled.
-            NotFound: there is none.
-        """
-        try:
-            return (await self._connection.request("POST", f"{_task_path(task_id)}/retry")).read(TASK)
-        except WrongState as error:
-            # A try whose answer was lost has done it.
-            if not error.doubtful:
-                raise
-            return await self.get(task_id)
-
-    async def cancel(self, task_id: str) -> Task:
-        """Cancel a task: it is cancelled, or running with the cancel asked for.
-
-        Raises:
-            WrongState: it has ended.
-            NotFound: there is none.
-        """
-        try:
-            return (await self._connection.request("POST", f"{_task_path(task_id)}/cancel")).read(TASK)
-        except WrongState as error:
-            if not error.doubtful or error.task_status != Status.CANCELLED:
-                raise
-            return await self.get(task_id)
-
-    async def delete(self, task_id: str) -> None:
-        """Remove a task that has ended.
-
-        Raises:
-            WrongState: it has not ended.
-            NotFound: there is none.
-        """
-        try:
-            await self._connection.request("DELETE", _task_path(task_id))
-        except NotFound as error:
-            if not error.doubtful:
-                raise
 
     async def types(self) -> "list[TypeInfo]":
         """Every task type that can be submitted."""
@@ -204,50 +68,39 @@ class Client:
         also = frozenset({HTTPStatus.SERVICE_UNAVAILABLE.value})
         return (await self._connection.request("GET", "/health", also=also)).read(_HEALTH)
 
-    async def list(
+    def follow(self, task_id: str, *, last_event_id: str = "") -> AsyncGenerator[Event, None]:
+        """What happens to a task: the state that it is in, then its changes, until it has ended or is deleted.
+
+        A break of the connection is not noticed. States in between may be left out.
+
+        Args:
+            task_id: Which one.
+            last_event_id: The event to go on after.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return follow(self._connection, f"{task_path(task_id)}/events", last_id=last_event_id, to_its_end=True)
+
+    def events(
         self,
         *,
         status: Status | str | Iterable[Status | str] = (),
         type: str | None = None,  # noqa: A002 - the field's name
         queue: str | None = None,
         tags: Iterable[str] = (),
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[Task]:
-        """Tasks, newest first, got page by page as they are asked for.
+        last_event_id: str = "",
+    ) -> AsyncGenerator[Event, None]:
+        """What happens to every task that matches, from now on or from an event on; it does not end.
+
+        A break of the connection is not noticed, but that the events of the last seconds may come again.
 
         Args:
-            status: Any of these.
-            type: Exactly this type.
-            queue: Exactly this queue.
-            tags: All of these.
-            created_after: Created at this moment or later.
-            created_before: Created before this moment.
-            limit: The most tasks; None gives all.
+            status: Changes to any of these.
+            type: Of tasks of exactly this type.
+            queue: Of tasks in exactly this queue.
+            tags: Of tasks with all of these.
+            last_event_id: The event to go on after.
         """
-        statuses = [status] if isinstance(status, str) else status
-        query = [
-            *(("status", str(name)) for name in statuses),
-            *(("tag", tag) for tag in tags),
-            *_given(type=type, queue=queue, created_after=created_after, created_before=created_before),
-        ]
-        left = float("inf") if limit is None else limit
-        cursor: str | None = None
-        while left > 0:
-            paging = [("limit", str(min(left, PAGE))), *_given(cursor=cursor)]
-            page = (await self._connection.request("GET", "/tasks", query=[*query, *paging])).read(_PAGE)
-            for task in page.items:
-                yield task
-            left -= len(page.items)
-            cursor = page.next_cursor
-            if cursor is None:
-                return
-
-
-def _task_path(task_id: str) -> str:
-    return f"/tasks/{quote(task_id, safe='')}"
-
-
-def _given(**parameters: object) -> Iterable[tuple[str, str]]:
-    return [(name, to_jsonable_python(value)) for name, value in parameters.items() if value is not None]
+        query = filters(status, tags, type=type, queue=queue)
+        return follow(self._connection, "/events", query=query, last_id=last_event_id, to_its_end=False)

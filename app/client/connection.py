@@ -101,6 +101,11 @@ class Connection:
             await self._own_session.close()
             self._session = self._own_session = None
 
+    @property
+    def retry_for_s(self) -> float:
+        """Seconds in which what fails is tried again."""
+        return self._retry_for_s
+
     def submission_headers(self, idempotency_key: str | None = None) -> dict[str, str]:
         """What makes a submission safe to send again; without a key of the caller's, and without retries, nothing."""
         key = idempotency_key or (secrets.token_hex(16) if self._retry_for_s else None)
@@ -149,8 +154,8 @@ class Connection:
     @asynccontextmanager
     async def stream(
         self, path: str, *, query: Query = (), headers: Mapping[str, str] | None = None, silence_s: float
-    ) -> AsyncIterator[aiohttp.StreamReader]:
-        """Open an answer that goes on for as long as the service likes; it is tried once.
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Open an answer, 200 or 204, that goes on for as long as the service likes; it is tried once.
 
         Args:
             path: Below the service's URL, percent-encoded.
@@ -165,9 +170,9 @@ class Connection:
         timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_S, sock_read=silence_s)
         try:
             async with self._open(request, timeout) as response:
-                if response.status != HTTPStatus.OK:
+                if response.status not in {HTTPStatus.OK, HTTPStatus.NO_CONTENT}:
                     raise read_error(response.status, response.headers, await response.read())
-                yield response.content
+                yield response
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._unreachable(error) from error
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from rich.text import Text
 
-from app.client import Status, Task
+from app.client import Event, Status, Task
 from app.commands.output import Cell, Column, Output
 from app.core.states import TERMINAL
 from app.models import Attempt
@@ -92,6 +92,22 @@ def show_task(output: Output, task: Task) -> None:
     if task.log:
         output.sheet([("", None), ("Log", "")])
         output.sheet((f"{line.at.astimezone():%H:%M:%S}", line.message) for line in task.log)
+
+
+def event_line(event: Event) -> Text:
+    """When, which task, and what happened to it."""
+    task = event.task
+    if task is None:
+        return Text(f"{datetime.now().astimezone():%H:%M:%S}  {event.task_id}  deleted")
+    line = Text(f"{task.updated_at.astimezone():%H:%M:%S}  {task.id}  ").append(status_text(task.status))
+    line.append(f"  {task.type}  attempt {task.attempt}/{task.max_attempts}")
+    if task.error is not None and task.status is not Status.COMPLETED:
+        line.append(f"  {task.error.code}: {task.error.message}")
+    elif task.status is Status.RUNNING and task.cancel_requested_at is not None:
+        line.append("  asked to stop")
+    elif task.status is Status.RUNNING and task.progress is not None:
+        line.append(f"  {task.progress.value:.0%} {task.progress.message}")
+    return line
 
 
 def _rows(task: Task) -> Iterator[tuple[str, Cell]]:

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from app.commands import each_task, submit
+from app.commands import each_task, submit, watching
 from app.commands.arguments import TaskId, TaskIds, read_moment
-from app.commands.session import Session, resource, service_command
+from app.commands.session import CommandFailed, ExitCode, Session, resource, service_command
 from app.core.states import Status
 
 commands = resource("Submit tasks, see what became of them, and change that.")
@@ -51,6 +51,27 @@ async def list_tasks(
         limit=None if every else limit,
     )
     await session.output.items(found, TASKS, empty="No task matches.")
+
+
+@service_command(commands)
+async def watch(
+    session: Session,
+    task_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="The task, to its end; without one all tasks, until Ctrl-C.")
+    ] = None,
+    status: Annotated[list[Status], typer.Option("--status", "-s", help="Changes to any of these.")] = [],
+    type_: Type = None,
+    queue: Queue = None,
+    tag: Tags = [],
+    last_event_id: Annotated[str, typer.Option(metavar="ID", help="Go on after this event.", show_default=False)] = "",
+) -> int:
+    """Follow what happens to a task, or to all that match; 1 when the task failed or was cancelled."""
+    if task_id is None:
+        events = session.client.events(status=status, type=type_, queue=queue, tags=tag, last_event_id=last_event_id)
+        return await watching.show_all(session, events)
+    if status or type_ or queue or tag:
+        raise CommandFailed("--status, --type, --queue and --tag are for all tasks, not for one", ExitCode.BAD_USAGE)
+    return await watching.show_to_its_end(session, session.client.follow(task_id, last_event_id=last_event_id))
 
 
 @service_command(commands)

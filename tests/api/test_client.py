@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from app.client import (
     WrongState,
     answers,
 )
-from app.core.clock import utc_now
+from app.core.clock import to_ms, utc_now
 from app.tasks.registry import load_task_modules
 from app.web import open_backend
 from app.worker import open_worker
@@ -118,7 +118,7 @@ async def test_many_are_submitted_in_order(client: Client, monkeypatch: pytest.M
 async def test_a_listing_goes_through_its_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     before = utc_now()
     await client.submit_many({"type": "echo", "payload": {"n": n}, "tags": ["x", f"t{n % 2}"]} for n in range(7))
-    monkeypatch.setattr("app.client.client.PAGE", 2)
+    monkeypatch.setattr("app.client.tasks.PAGE", 2)
     assert [task.payload for task in [task async for task in client.list()]] == [{"n": n} for n in range(6, -1, -1)]
     assert len([task async for task in client.list(limit=3)]) == 3
     assert [task async for task in client.list(limit=0)] == []
@@ -148,6 +148,8 @@ async def test_a_restart_of_the_service_is_waited_for(settings: Settings) -> Non
     async with Client(str(first.make_url("/")), retry_for=30) as client:
         task = await client.submit("echo", delay=3600)
         waiting = asyncio.create_task(client.wait(task.id, timeout=60))
+        events = client.follow(task.id)
+        assert not (await anext(events)).is_end
         await wait_until(lambda: first.app[BACKEND].endings._waiters, what="the wait")
         port = first.port
         await first.close()
@@ -156,6 +158,7 @@ async def test_a_restart_of_the_service_is_waited_for(settings: Settings) -> Non
             assert (await asked).id == task.id
             await client.cancel(task.id)
             assert (await waiting).status == "cancelled"
+            assert [event.task.status for event in [event async for event in events] if event.task] == ["cancelled"]
 
 
 @asynccontextmanager
@@ -184,6 +187,14 @@ async def losing_answers(api: Api, count: int) -> AsyncIterator[Client]:
     assert left == 0
 
 
+@pytest.fixture
+async def _keys_hold(api: Api, mongo_client: pymongo.MongoClient[dict[str, Any]], settings: Settings) -> None:
+    """There are the indexes that keep keys apart."""
+    tasks = mongo_client[settings.mongo_database].tasks
+    await wait_until(lambda: "unique_key_unfinished" in tasks.index_information(), what="the indexes")
+
+
+@pytest.mark.usefixtures("_keys_hold")
 async def test_nothing_is_done_twice_when_answers_get_lost(api: Api) -> None:
     async with losing_answers(api, 2) as client:
         task = await client.submit("echo", {"n": 0}, delay=60)
@@ -204,11 +215,8 @@ async def test_nothing_is_done_twice_when_answers_get_lost(api: Api) -> None:
     assert (await api.get(f"/tasks/{task.id}")).status == 404
 
 
-async def test_keys_of_ones_own(
-    client: Client, mongo_client: pymongo.MongoClient[dict[str, Any]], settings: Settings
-) -> None:
-    tasks = mongo_client[settings.mongo_database].tasks
-    await wait_until(lambda: "unique_key_unfinished" in tasks.index_information(), what="what keeps keys apart")
+@pytest.mark.usefixtures("_keys_hold")
+async def test_keys_of_ones_own(client: Client) -> None:
     first = await client.submit("echo", delay=60, idempotency_key="order-17", unique_key="feed-3")
     assert (await client.submit("echo", delay=60, idempotency_key="order-17", unique_key="feed-3")).id == first.id
     assert (await client.submit("echo", unique_key="feed-3")).id == first.id
@@ -247,6 +255,19 @@ async def test_the_examples_of_the_page_run(api: Api, settings: Settings, exampl
 async def test_the_models_have_every_field_of_the_document(api: Api, model: type[BaseModel], schema: str) -> None:
     document = (await api.get("/openapi.json")).json
     assert set(model.model_fields) == set(document["components"]["schemas"][schema]["properties"])
+
+
+async def test_what_happens_is_told_as_it_happens(client: Client, settings: Settings) -> None:
+    a_moment_ago = str(to_ms(utc_now()))
+    async with aclosing(client.events(type="echo", last_event_id=a_moment_ago)) as events:
+        told, task = await asyncio.gather(anext(events), client.submit("echo", {"n": 1}, delay=60))
+        assert (told.name, told.task_id) == ("status", task.id)
+    async with a_worker(settings):
+        task = await client.submit("echo", {"n": 2})
+        *_, last = [event async for event in client.follow(task.id)]
+    assert last.task is not None
+    assert (last.task.status, last.task.result) == ("completed", {"n": 2})
+    assert [event async for event in client.follow(task.id, last_event_id=last.id)] == []
 
 
 async def test_no_task_is_waited_for(client: Client) -> None:

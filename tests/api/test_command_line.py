@@ -164,6 +164,19 @@ def test_the_input_is_submitted_in_chunks(terminal: Terminal, monkeypatch: pytes
     assert terminal.json("tasks", "list", "--created-before", "1h") == []
 
 
+def test_a_task_is_watched_to_its_end(terminal: Terminal) -> None:
+    [task] = terminal.json("tasks", "submit", "test.fail", "--delay", "0.2")
+    events = terminal.json("tasks", "watch", task["id"], code=1)
+    assert [(event["event"], event["data"]["status"]) for event in events][:: len(events) - 1] == [
+        ("status", "pending"), ("status", "failed"),
+    ]  # fmt: skip
+    terminal.run("tasks", "watch", task["id"], "--last-event-id", events[-1]["id"])
+    for_people = terminal.run("tasks", "watch", task["id"], "--table", code=1)
+    assert "failed  test.fail  attempt 1/5  permanent: " in for_people
+    terminal.run("tasks", "watch", NOBODY, code=3)
+    terminal.run("tasks", "watch", NOBODY, "--queue", "mail", code=2)
+
+
 def test_a_list_of_nothing_says_so_to_people_only(terminal: Terminal) -> None:
     assert terminal.run("tasks", "list", "--table") == ""
     assert terminal.err == "No task matches.\n"
