@@ -1,5 +1,6 @@
 """What a process counts, and how it is told."""
 
+import re
 import socket
 import timeit
 from collections.abc import Callable
@@ -180,3 +181,12 @@ def test_counting_is_cheap() -> None:
 
 def _microseconds(call: Callable[[], None]) -> float:
     return min(timeit.repeat(call, number=1000, repeat=5)) * 1000
+
+
+def test_the_documentation_names_only_metrics_that_there_are() -> None:
+    page = (Path(__file__).parents[2] / "docs/observability.md").read_text(encoding="utf-8")
+    known = {spec.name for spec in CATALOGUE}
+    known |= {f"{spec.name}_{end}" for spec in CATALOGUE if spec.buckets for end in ("bucket", "sum", "count")}
+    named = set(re.findall(r"\barqive_\w+[a-z]\b", page)) - {"arqive_queue"}
+    assert len(named) > 10
+    assert named <= known
