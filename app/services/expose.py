@@ -50,7 +50,10 @@ def families_of(stats: Stats) -> list[Metric]:
     for status, count in stats.tasks.items():
         tasks.add_metric([status], count)
     workers.add_metric([], stats.workers)
-    return [*families, tasks, workers]
+    age = _family(catalogue.COUNTS_AGE)
+    age.add_metric(["queues"], stats.queues_age_seconds)
+    age.add_metric(["tasks"], stats.tasks_age_seconds)
+    return [*families, tasks, workers, age]
 
 
 def _family(spec: Spec) -> GaugeMetricFamily:

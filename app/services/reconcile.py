@@ -68,7 +68,7 @@ class Reconciler:
         callbacks: What follows from ends.
         holder: Names this process.
         retention: How long a finished task is kept, or None for ever.
-        metrics: Counts the passes.
+        metrics: Counts the passes and what they end.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Reconciler:
         self._callbacks = callbacks
         self._holder = holder
         self._metrics = metrics or Metrics(Role.WEB)
-        self._expirer = Expirer(ExpiryStore(mongo, retention=retention), queue)
+        self._expirer = Expirer(ExpiryStore(mongo, retention=retention), queue, self._metrics)
         self._enforcer = SettingsEnforcer(QueueStore(mongo), self._unfinished, queue.settings)
         self._last: datetime | None = None
         self._looked_later: datetime | None = None

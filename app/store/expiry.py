@@ -25,6 +25,7 @@ class Expired:
     """A task that has just been failed as expired."""
 
     task_id: TaskId
+    type: str
     queue: str
 
 
@@ -65,8 +66,8 @@ class ExpiryStore:
             )
             # A worker may have begun some of them meanwhile: those are not ours to take out of Redis.
             mine = {**which, "status": EXPIRE.target, "finished_at": now, "error.code": ErrorCode.EXPIRED}
-            documents = await self._tasks.find(mine, {"queue": 1}).to_list(None)
-        return [Expired(TaskId(str(document["_id"])), document["queue"]) for document in documents]
+            documents = await self._tasks.find(mine, {"type": 1, "queue": 1}).to_list(None)
+        return [Expired(TaskId(str(each["_id"])), each["type"], each["queue"]) for each in documents]
 
 
 def expired(now: datetime, retention: timedelta | None) -> dict[str, Any]:

@@ -87,7 +87,7 @@ FINISHED = Spec(
     Kind.COUNTER,
     BOTH,
     ("type", "queue", "outcome"),
-    "Tasks that ended: completed, failed, timed_out, expired, lost or cancelled; web counts what it cancelled itself.",
+    "Tasks that ended: completed, failed, timed_out, expired, lost or cancelled. Who ended one counts it.",
 )
 ATTEMPTS = Spec(
     "arqive_attempts_total",
@@ -201,6 +201,13 @@ QUEUE_OLDEST = Spec(
 QUEUE_PAUSED = Spec("arqive_queue_paused", Kind.GAUGE, WEB, ("queue",), f"1 while the queue is paused. {_SAME}")
 TASKS = Spec("arqive_tasks", Kind.GAUGE, WEB, ("status",), f"Stored tasks by status. {_SAME}")
 WORKERS = Spec("arqive_workers", Kind.GAUGE, WEB, (), f"Workers that are alive. {_SAME}")
+COUNTS_AGE = Spec(
+    "arqive_counts_age_seconds",
+    Kind.GAUGE,
+    WEB,
+    ("of",),
+    "How old the counts of queues and of tasks are: a count that takes long is made less often.",
+)
 PROCESS_UP = Spec(
     "arqive_process_up", Kind.GAUGE, BOTH, ("process",),
     "With --processes: whether the process told its metrics for this answer.",
@@ -212,7 +219,7 @@ COUNTED = (
 )  # fmt: skip
 """What each process counts for itself."""
 
-SHARED = (QUEUE_READY, QUEUE_DEFERRED, QUEUE_RUNNING, QUEUE_OLDEST, QUEUE_PAUSED, TASKS, WORKERS)
+SHARED = (QUEUE_READY, QUEUE_DEFERRED, QUEUE_RUNNING, QUEUE_OLDEST, QUEUE_PAUSED, TASKS, WORKERS, COUNTS_AGE)
 """What is read from MongoDB, and the same whoever answers."""
 
 CATALOGUE = (*COUNTED, PROCESS_UP, *SHARED)

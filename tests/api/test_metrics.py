@@ -86,6 +86,8 @@ async def test_what_waits_and_runs_is_told_by_queue(api: Api, change_task: Calla
     assert told.value("arqive_queue_oldest_ready_seconds", queue="default") == 0
     assert (told.value("arqive_tasks", status="pending"), told.value("arqive_tasks", status="running")) == (3, 1)
     assert told.value("arqive_workers") == 0
+    assert {*told.labels("arqive_counts_age_seconds", "of")} == {"queues", "tasks"}
+    assert 0 <= max(told.values("arqive_counts_age_seconds")) < 60
 
 
 async def test_a_cancel_of_what_waits_is_counted_here(api: Api) -> None:

@@ -9,9 +9,13 @@ from app.core.ids import TaskId, WorkerId
 from app.embedded.servers import free_port
 from app.services.backend import Backend
 from app.services.change import cancel_task
+from app.services.read import get_task
+from app.services.reconcile import Reconciler
 from app.store.attempts import AttemptStore
 from app.store.begun import Begun, Ended
+from app.telemetry.catalogue import Role
 from app.telemetry.exposition import Exposition
+from app.telemetry.metrics import Metrics
 from app.worker import WorkerParts
 from tests.integration.conftest import RunWorker, ended, submit_one
 from tests.scraping import Scrape
@@ -146,6 +150,26 @@ async def test_a_lost_worker_is_seen_in_the_counters_of_the_next(backend: Backen
     assert told.value("arqive_tasks_finished_total", type="echo", outcome="lost") == 1
     assert told.value("arqive_attempts_total", type="echo", outcome="lost") == 1
     assert told.value("arqive_leases_taken_over_total", queue="default") == 1
+
+
+async def test_the_reconciler_counts_its_passes_and_what_it_fails(backend: Backend) -> None:
+    metrics = Metrics(Role.WEB)
+    reconciler = Reconciler(
+        backend.mongo, backend.queue, backend.callbacks, holder="one", retention=None, metrics=metrics
+    )
+    soon = utc_now() + timedelta(seconds=0.3)
+    late = await submit_one(backend, "echo", start_before=soon, queue="mail")
+    await submit_one(backend, "echo", start_before=soon + timedelta(hours=1), queue="mail")
+    await reconciler.run_once()
+    await wait_until(lambda: utc_now() > soon)
+    await reconciler.run_once()
+    assert (await get_task(backend, TaskId(late.id))).status == "failed"
+    told = Scrape(await Exposition(metrics).text())
+    assert told.value("arqive_tasks_finished_total") == 1
+    assert told.value("arqive_tasks_finished_total", type="echo", queue="mail", outcome="expired") == 1
+    assert told.value("arqive_reconcile_passes_total", kind="rebuild") == 1
+    assert told.value("arqive_reconcile_passes_total", kind="window") == 1
+    assert told.value("arqive_reconcile_offered_total") >= 2
 
 
 async def test_a_worker_answers_scrapes_beside_its_probes(backend: Backend, run_worker: RunWorker) -> None:
