@@ -29,7 +29,6 @@ from app.store.duties import DutyStore
 from app.store.key_holders import Holder
 from app.store.mongo import Mongo
 from app.store.schedules import ScheduleDocument, ScheduleErrorDocument, ScheduleStore, Taking
-from app.store.tasks import TaskStore
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +90,8 @@ class Scheduler:
     somebody else inserts the same task with the same id, which changes nothing if it is there.
 
     Args:
-        mongo: Where the schedules and their tasks are.
-        acceptor: Queues the tasks.
+        mongo: Where the schedules are.
+        acceptor: Takes the tasks in.
         types: The types that are known here; schedules of other types are left to those who know them.
         holder: A name for this process.
     """
@@ -100,7 +99,6 @@ class Scheduler:
     def __init__(self, mongo: Mongo, acceptor: Acceptor, types: TaskTypes, *, holder: str) -> None:
         self._schedules = ScheduleStore(mongo)
         self._duties = DutyStore(mongo)
-        self._tasks = TaskStore(mongo)
         self._acceptor = acceptor
         self._types = types
         self._holder = holder
@@ -236,11 +234,11 @@ class Scheduler:
         refused: dict[str, StoreRefused] = {}
         instead: dict[ObjectId, Holder] = {}
         try:
-            instead.update(await self._tasks.insert([task for _, task in tasks]))
+            instead.update(await self._acceptor.accept([task for _, task in tasks]))
         except StoreRefused:
             for name, task in tasks:
                 try:
-                    instead.update(await self._tasks.insert([task]))
+                    instead.update(await self._acceptor.accept([task]))
                 except StoreRefused as error:
                     refused[name] = error
         await reach(FaultPoint.AFTER_SLOTS)
@@ -248,9 +246,6 @@ class Scheduler:
             if task["_id"] in instead:
                 holder = instead[task["_id"]].document
                 await self._schedules.note_task(name, str(holder["_id"]), token=token)
-        await self._acceptor.dispatch(
-            [task for name, task in tasks if name not in refused and task["_id"] not in instead]
-        )
         return refused
 
     async def _note(self, refusal: Refusal, *, revision: int) -> None:

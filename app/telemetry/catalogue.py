@@ -81,7 +81,13 @@ class Spec:
     buckets: tuple[float, ...] = ()
 
 
-ACCEPTED = Spec("arqive_tasks_accepted_total", Kind.COUNTER, WEB, ("type", "queue"), "New tasks that were kept.")
+ACCEPTED = Spec(
+    "arqive_tasks_accepted_total",
+    Kind.COUNTER,
+    BOTH,
+    ("type", "queue"),
+    "New tasks that were kept; in workers those of schedules.",
+)
 FINISHED = Spec(
     "arqive_tasks_finished_total",
     Kind.COUNTER,
@@ -125,7 +131,7 @@ BATCHES = Spec(
     Kind.HISTOGRAM,
     BOTH,
     ("operation",),
-    "How many share a round trip: insert and dispatch in web, claim, begin and settle in workers.",
+    "How many share a round trip: insert and dispatch of new tasks; claim, begin and settle in workers.",
     SIZES,
 )
 LATE = Spec(

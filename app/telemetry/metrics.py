@@ -202,5 +202,5 @@ def _seconds(start: datetime, end: datetime) -> float:
 
 _OPERATIONS: Mapping[Role, tuple[Operation, ...]] = {
     Role.WEB: (Operation.INSERT, Operation.DISPATCH),
-    Role.WORKER: (Operation.CLAIM, Operation.BEGIN, Operation.SETTLE),
+    Role.WORKER: (Operation.INSERT, Operation.DISPATCH, Operation.CLAIM, Operation.BEGIN, Operation.SETTLE),
 }
