@@ -12,7 +12,7 @@ _SECOND = timedelta(seconds=1)
 _STRIDE = timedelta(days=7)
 """No zone changes its clock and back again within this time."""
 
-_WRITTEN = re.compile(r"[0-9A-Za-z*,/#\-]+( +[0-9A-Za-z*,/#\-]+){4,5}")
+_WRITTEN = re.compile(r"[0-9A-Za-z*,/#\-]+([ \t]+[0-9A-Za-z*,/#\-]+){4,5}")
 
 _NICKNAMES = {
     "@yearly": "0 0 1 1 *",
@@ -60,7 +60,8 @@ class Cron:
         Raises:
             BadCron: it is not one, or asks for what never comes.
         """
-        expression = _NICKNAMES.get(text.lower(), text)
+        written = text.strip(" \t")
+        expression = _NICKNAMES.get(written.lower(), written)
         if not _WRITTEN.fullmatch(expression):
             raise BadCron("must have five fields, or six with seconds first: minute, hour, day, month, day of week")
         fields = expression.split()

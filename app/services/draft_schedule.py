@@ -48,7 +48,8 @@ def draft(current: ScheduleDocument | None, spec: ScheduleSpec, name: str, now: 
         "revision": current["revision"] + 1 if current else 1,
         "cron": spec.cron,
         "time_zone": (spec.time_zone or "UTC") if spec.cron is not None else None,
-        "interval_s": spec.interval,
+        # MongoDB keeps milliseconds: of a slot in between it would forget a part, and then come upon it again.
+        "interval_s": None if spec.interval is None else round(spec.interval, 3),
         "anchor_at": None,
         "start_at": spec.start_at,
         "end_at": spec.end_at,
@@ -67,7 +68,9 @@ def draft(current: ScheduleDocument | None, spec: ScheduleSpec, name: str, now: 
     if current is not None and _beat(current) == _beat(document):
         document["anchor_at"] = current["anchor_at"]
     elif spec.interval is not None:
-        document["anchor_at"] = spec.start_at or now.replace(microsecond=0) + timedelta(seconds=spec.interval)
+        document["anchor_at"] = spec.start_at or now.replace(microsecond=0) + timedelta(
+            seconds=document["interval_s"] or 0
+        )
     if current is not None and _times(current) == _times(document):
         document["next_run_at"] = current["next_run_at"]
         if current["paused"] and not document["paused"]:

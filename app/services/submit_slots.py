@@ -215,19 +215,22 @@ class Scheduler:
         until = utc_now() + TAKE_OVER
         won = await self._schedules.take([plan.taking for plan in plans], token=token, until=until)
         await reach(FaultPoint.AFTER_TAKE)
-        if self._clock() - begun > PATIENCE_S:
-            logger.warning("Was held up with the slots of %d schedules, they will be taken over", len(won))
-            return
         tasks = [(plan.taking.name, task) for plan in plans if plan.taking.name in won for task in plan.tasks]
-        refused: set[str] = set()
+        left: set[str] = set()
         for start in range(0, len(tasks), INSERT):
-            errors = await self._submit(tasks[start : start + INSERT], token)
-            refused |= errors.keys()
+            some = tasks[start : start + INSERT]
+            if self._clock() - begun > PATIENCE_S:
+                left |= {name for name, _ in some}
+                continue
+            errors = await self._submit(some, token)
+            left |= errors.keys()
             for name, error in errors.items():
                 refusal = Refusal(documents[name], StoreRefused.code, str(error))
                 await self._note(refusal, revision=documents[name]["revision"] + 1)
-        if won - refused:
-            await self._schedules.finish(won - refused, token=token)
+        if left:
+            logger.warning("The slots of %d schedules are left to be taken over", len(left))
+        if won - left:
+            await self._schedules.finish(won - left, token=token)
 
     async def _submit(self, tasks: Sequence[tuple[str, TaskDocument]], token: str) -> dict[str, StoreRefused]:
         """Keep and queue tasks of schedules; which schedules have one that MongoDB does not take."""

@@ -65,6 +65,7 @@ async def test_an_interval_counts_from_when_it_was_put_first(api: Api) -> None:
     assert (schedule["cron"], schedule["time_zone"], schedule["interval"]) == (None, None, 90)
     first = _moment(schedule["next_run_at"]) - timedelta(seconds=90)
     assert timedelta(0) <= _moment(schedule["created_at"]) - first < timedelta(seconds=1)
+    assert (await _put(api, "fine", interval=1.0004)).json["interval"] == 1
     later = (utc_now() + 60 * MINUTE).replace(microsecond=0)
     schedule = (await _put(api, "later", interval=1.5, start_at=later.isoformat())).json
     assert _moment(schedule["next_run_at"]) == later
@@ -179,56 +180,55 @@ def test_a_cursor_is_read_as_it_was_written() -> None:
     assert read_cursor(write_cursor(ScheduleName("a:b.c-d_e"))) == "a:b.c-d_e"
 
 
-@pytest.mark.parametrize(
-    ("fields", "bad"),
-    [
-        ({"cron": None}, {"cron"}),
-        ({"cron": "0 3 * * *", "interval": 60}, {"cron"}),
-        ({"cron": "0 3 * *"}, {"cron"}),
-        ({"cron": "61 * * * *"}, {"cron"}),
-        ({"cron": "0 0 31 2 *"}, {"cron"}),
-        ({"cron": "*" * 201}, {"cron"}),
-        ({"cron": 5}, {"cron"}),
-        ({"interval": 0.5}, {"interval"}),
-        ({"interval": "60"}, {"interval"}),
-        ({"interval": True}, {"interval"}),
-        ({"interval": 1e9}, {"interval"}),
-        ({"interval": 60, "time_zone": "UTC"}, {"time_zone"}),
-        ({"time_zone": "Europe/Atlantis"}, {"time_zone"}),
-        ({"time_zone": "Europe"}, {"time_zone"}),
-        ({"time_zone": "../../etc/passwd"}, {"time_zone"}),
-        ({"time_zone": "right/UTC"}, {"time_zone"}),
-        ({"time_zone": "localtime"}, {"time_zone"}),
-        ({"time_zone": "Europe/\u0000"}, {"time_zone"}),
-        ({"time_zone": ""}, {"time_zone"}),
-        ({"start_at": "tomorrow"}, {"start_at"}),
-        ({"start_at": "2030-01-01T00:00:00Z", "end_at": "2029-01-01T00:00:00Z"}, {"end_at"}),
-        ({"catch_up": "all"}, {"catch_up"}),
-        ({"paused": "no"}, {"paused"}),
-        ({"colour": 1}, {"colour"}),
-        ({"task": {}}, {"task.type"}),
-        ({"task": {"type": "unheard.of"}}, {"task.type"}),
-        ({"task": {"type": "sleep", "payload": {"seconds": "x"}}}, {"task.payload.seconds"}),
-        ({"task": {"type": "echo", "run_at": "2030-01-01T00:00:00Z"}}, {"task.run_at"}),
-        ({"task": {"type": "echo", "delay": 5}}, {"task.delay"}),
-        ({"task": {"type": "echo", "idempotency_key": "x"}}, {"task.idempotency_key"}),
-        ({"task": {"type": "echo", "callback": {"url": "https://example.com"}}}, {"task.callback"}),
-        ({"task": {"type": "echo", "priority": 10, "start_before": "x"}}, {"task.priority", "task.start_before"}),
-        ({"cron": "x", "time_zone": "y", "task": {"type": "z"}}, {"cron", "time_zone", "task.type"}),
-    ],
-    ids=str,
-)
-async def test_a_bad_schedule_is_refused(api: Api, fields: dict[str, Any], bad: set[str]) -> None:
-    answer = await _put(api, **fields)
-    assert (answer.status, answer.code, answer.fields) == (422, "invalid", bad)
+BAD: list[tuple[dict[str, Any], set[str]]] = [
+    ({"cron": None}, {"cron"}),
+    ({"cron": "0 3 * * *", "interval": 60}, {"cron"}),
+    ({"cron": "0 3 * *"}, {"cron"}),
+    ({"cron": "61 * * * *"}, {"cron"}),
+    ({"cron": "0 0 31 2 *"}, {"cron"}),
+    ({"cron": "*" * 201}, {"cron"}),
+    ({"cron": 5}, {"cron"}),
+    ({"interval": 0.5}, {"interval"}),
+    ({"interval": "60"}, {"interval"}),
+    ({"interval": True}, {"interval"}),
+    ({"interval": 1e9}, {"interval"}),
+    ({"interval": 60, "time_zone": "UTC"}, {"time_zone"}),
+    ({"time_zone": "Europe/Atlantis"}, {"time_zone"}),
+    ({"time_zone": "Europe"}, {"time_zone"}),
+    ({"time_zone": "../../etc/passwd"}, {"time_zone"}),
+    ({"time_zone": "right/UTC"}, {"time_zone"}),
+    ({"time_zone": "localtime"}, {"time_zone"}),
+    ({"time_zone": "Europe/\u0000"}, {"time_zone"}),
+    ({"time_zone": ""}, {"time_zone"}),
+    ({"start_at": "tomorrow"}, {"start_at"}),
+    ({"start_at": "2030-01-01T00:00:00Z", "end_at": "2029-01-01T00:00:00Z"}, {"end_at"}),
+    ({"catch_up": "all"}, {"catch_up"}),
+    ({"paused": "no"}, {"paused"}),
+    ({"colour": 1}, {"colour"}),
+    ({"task": {}}, {"task.type"}),
+    ({"task": {"type": "unheard.of"}}, {"task.type"}),
+    ({"task": {"type": "sleep", "payload": {"seconds": "x"}}}, {"task.payload.seconds"}),
+    ({"task": {"type": "echo", "run_at": "2030-01-01T00:00:00Z"}}, {"task.run_at"}),
+    ({"task": {"type": "echo", "delay": 5}}, {"task.delay"}),
+    ({"task": {"type": "echo", "idempotency_key": "x"}}, {"task.idempotency_key"}),
+    ({"task": {"type": "echo", "callback": {"url": "https://example.com"}}}, {"task.callback"}),
+    ({"task": {"type": "echo", "priority": 10, "start_before": "x"}}, {"task.priority", "task.start_before"}),
+    ({"cron": "x", "time_zone": "y", "task": {"type": "z"}}, {"cron", "time_zone", "task.type"}),
+]
+
+
+async def test_a_bad_schedule_is_refused(api: Api) -> None:
+    for fields, bad in BAD:
+        answer = await _put(api, **fields)
+        assert (answer.status, answer.code, answer.fields) == (422, "invalid", bad), fields
     assert (await api.get("/schedules")).json["items"] == []
 
 
-@pytest.mark.parametrize("name", ["a b", "%ff", "%00", "-a", "a" * 101, "ä"])
-async def test_an_impossible_name(api: Api, name: str) -> None:
-    assert (await _put(api, name)).fields == {"name"}
-    assert (await api.get(f"/schedules/{name}")).code == "schedule_not_found"
-    assert (await api.call("DELETE", f"/schedules/{name}")).code == "schedule_not_found"
+async def test_an_impossible_name(api: Api) -> None:
+    for name in ("a b", "%ff", "%00", "-a", "a" * 101, "ä"):
+        assert (await _put(api, name)).fields == {"name"}
+        assert (await api.get(f"/schedules/{name}")).code == "schedule_not_found"
+        assert (await api.call("DELETE", f"/schedules/{name}")).code == "schedule_not_found"
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "run"])

@@ -242,9 +242,23 @@ async def test_slots_of_who_died_are_taken_over(
     assert task.schedule.slot_at == slot
     schedule = await get_schedule(backend, HOURLY)
     assert (schedule.last_run_at, schedule.last_task_id) == (slot, task.id)
+    assert (await stored(backend))["due_at"] == (None if then is _rests else schedule.next_run_at)
     if then is not _rests:
         assert schedule.next_run_at is not None
         assert schedule.next_run_at > utc_now()
+
+
+async def test_slots_of_fractions_of_seconds_are_each_there_once(backend: Backend) -> None:
+    scheduler = scheduler_of(backend)
+    await put(backend, interval=1.0005, catch_up="skip")
+    first = await make_due(backend, 3.5 * SECOND)
+    for _ in range(3):
+        await scheduler.run_once()
+    found = [task.schedule.slot_at for task in await tasks_of(backend) if task.schedule]
+    slots = sorted(slot - first for slot in found if slot)
+    interval = (await get_schedule(backend, HOURLY)).interval
+    assert slots == [n * timedelta(seconds=interval or 0) for n in range(len(slots))]
+    assert len(slots) in {4, 5}
 
 
 async def test_who_was_held_up_leaves_its_slots_to_others(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
