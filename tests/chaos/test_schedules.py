@@ -19,10 +19,12 @@ from app.core.ids import ScheduleName
 from app.schedule_models import ScheduleSpec
 from app.services.backend import Backend
 from app.services.keep_schedules import delete_schedule, put_schedule
+from app.services.submit_slots import Scheduler
+from app.store.mongo import open_mongo
 from settings import Settings
 from tests.faults import VARIABLE
 from tests.processes import Process, started
-from tests.servers import measured, own_mongo, running_web
+from tests.servers import measured, own_mongo, proxy_to, running_web
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
@@ -207,3 +209,34 @@ async def test_slots_go_on_after_mongodb_was_killed(settings: Settings, tmp_path
         found = await slots()
         steps = {later - earlier for earlier, later in pairwise(found)}
         assert steps == {timedelta(seconds=1)}
+
+
+async def test_watching_costs_next_to_nothing(settings: Settings, backend: Backend) -> None:
+    """Messages to MongoDB for a look that finds nothing, one a second, and for one that renews the duty as well."""
+    sent = 0
+    mongo_port = int(settings.mongo_url.get_secret_value().rsplit(":", 1)[1].split("/")[0])
+
+    def count(piece: bytes, to_server: bool) -> bool:
+        nonlocal sent
+        sent += to_server and b"hello" not in piece and b"endSessions" not in piece
+        return True
+
+    async with proxy_to(mongo_port) as proxy:
+        proxy.judge = count
+        async with open_mongo(f"mongodb://127.0.0.1:{proxy.port}", settings.mongo_database) as mongo:
+            costs = {}
+            watchers = [Scheduler(mongo, backend.acceptor, backend.types, holder=each) for each in ("works", "waits")]
+            for scheduler in watchers:
+                await scheduler.run_once()
+            for name, scheduler in zip(("works", "waits"), watchers, strict=True):
+                sent = 0
+                await scheduler.run_once()
+                costs[name] = sent
+            watchers[0]._renew_at = 0.0
+            sent = 0
+            await watchers[0].run_once()
+            costs["works and renews"] = sent
+    measured(f"one look that finds nothing: {costs}")
+    assert costs["works"] == 1
+    assert costs["works and renews"] <= 3
+    assert costs["waits"] <= 2
