@@ -53,9 +53,14 @@ class TaskEvent(BaseModel):
     result: JsonValue = Field(None, description="Only in the last event of a completed task's own stream.")
 
     @classmethod
-    def from_document(cls, document: "ChangeDocument", *, result: Any = None) -> Self:
-        """What is told of a stored task."""
-        return cls.model_validate({**document, "id": str(document["_id"]), "result": result})
+    def from_document(cls, document: "ChangeDocument", **result: Any) -> Self:
+        """What is told of a stored task, with its `result` if that is given."""
+        told = {name: document[name] for name in cls.model_fields if name not in {"id", "result"}}  # type: ignore[literal-required]
+        return cls.model_validate({**told, "id": str(document["_id"]), **result})
+
+    def to_json(self) -> str:
+        """What is sent: what was not told is left out, and not null."""
+        return self.model_dump_json(exclude_unset=True)
 
 
 def event_id_of(document: "ChangeDocument") -> EventId:

@@ -114,4 +114,4 @@ async def serve_stream(
 def _text_of(change: Change) -> str:
     if change.document is None:
         return f'{{"id":"{change.id.task_id}"}}'
-    return TaskEvent.from_document(change.document).model_dump_json()
+    return TaskEvent.from_document(change.document).to_json()

@@ -108,7 +108,7 @@ async def _send_of_task(backend: Backend, sender: Sender, change: Change) -> boo
     if task is None or task["status"] not in TERMINAL:
         return True  # it was deleted or is retried by now, and that is told next
     event = TaskEvent.from_document(task, result=task["result"])
-    await sender.send(Change(event_id_of(task), task, event.model_dump_json()))
+    await sender.send(Change(event_id_of(task), task, event.to_json()))
     return False
 
 
