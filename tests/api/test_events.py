@@ -126,6 +126,7 @@ class TestOneTask:
         task = await api.submit()
         async with listening(api.client, f"/tasks/{task['id']}/events") as source:
             await source.events(1)
+            assert await source.silent(0.2)  # past the looks that follow the opening
             change_task(task, status="failed", updated_at=utc_now())
             assert [event.status for event in await source.rest()] == ["failed"]
 
@@ -290,6 +291,31 @@ class TestGoingOn:
             assert await source.silent(0.1)
 
     @pytest.mark.usefixtures("deaf")
+    async def test_changes_by_a_clock_that_is_behind_are_not_lost(
+        self, api: Api, change_task: ChangeTask, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One before the event that is gone on from, and one while the stream starts."""
+        early, later, late = await api.submit(), await api.submit(), await api.submit()
+        async with listening(api.client, "/events") as source:
+            await wait_until(lambda: len(api.backend.live) == 1 and api.backend.queue.audience.present)
+            await api.submit()
+            [event] = await source.events(1)
+        known_at = EventId.parse(event.id).at
+        change_task(early, status="failed", updated_at=known_at - timedelta(seconds=1))
+        change_task(later, status="failed", updated_at=known_at + timedelta(seconds=20))
+        after = api.backend.live.changes.after
+
+        async def while_starting(place: EventId, which: Any) -> Any:
+            page = await after(place, which)
+            await asyncio.to_thread(change_task, late, status="failed", updated_at=known_at + timedelta(seconds=19))
+            return page
+
+        monkeypatch.setattr(api.backend.live.changes, "after", while_starting)
+        async with listening(api.client, "/events?status=failed", event.id) as source:
+            told = statuses(await source.events(3))
+        assert told == [(task["id"], "failed") for task in (early, later, late)]
+
+    @pytest.mark.usefixtures("deaf")
     async def test_a_place_that_was_told_is_one_to_go_on_from(self, api: Api) -> None:
         async with listening(api.client, "/events") as source:
             await source.silent(0.1)
@@ -304,6 +330,7 @@ class TestReaders:
         self, api: Api, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(stream_room, "MAX_WAITING", 50)
+        monkeypatch.setattr(event_stream, "SEND_PATIENCE_S", 3600)
         live = api.backend.live
         with reader_that_does_not_read(api, "/events"):
             await wait_until(lambda: len(live) == 1)

@@ -66,6 +66,8 @@ async def test_a_worker_tells_each_step(backend: Backend, following: Live, run_w
             assert told[0][0] == "status"  # pending, unless it was running by the time that it was read
             assert told[-1] == ("status", "completed")
             assert ("progress", "running") in told
+            await submit_one(backend, "sleep", {"seconds": 0.5}, delay=0.7)
+            assert ("status", "running") in await told_until(stream, "completed")
             await submit_one(backend, "test.retry", {"delay": 0.5})
             told = await told_until(stream, "completed")
             assert ("status", "retrying") in told
@@ -116,6 +118,7 @@ async def test_what_changed_while_redis_was_away_is_told_when_it_is_back(backend
             one.start(last=event_id_of(now))
             every.start()
             await wait_until(lambda: live._queue.audience.present)
+            assert await one.next(0.3) is None  # past the looks that follow the opening
             await server.kill()
             await backend.tasks.cancel_waiting(TaskId(task.id), now=utc_now(), expire_at=None)
             assert await one.next(0.3) is None
