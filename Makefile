@@ -4,7 +4,7 @@
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help dev test test-browser chaos bench bench-engine lint format docs lock image hooks clean
+.PHONY: help dev test test-browser fuzz chaos bench bench-engine lint format docs lock image hooks clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -34,7 +34,10 @@ dev: $(VENV)/.run ## serve web and worker on port 4000 with local servers until 
 	@$(PY) -m app dev
 
 test: $(VENV)/.dev ## run every test that needs no browser (ARGS="-k name" narrows it)
-	@$(PY) -m pytest -m "not browser and not chaos" $(ARGS)
+	@$(PY) -m pytest -m "not browser and not chaos and not fuzz" $(ARGS)
+
+fuzz: $(VENV)/.dev ## send what the OpenAPI document allows and what it does not, and hold the answers against it
+	@$(PY) -m pytest -s -m fuzz $(ARGS) tests/fuzz
 
 test-browser: $(VENV)/.dev ## run the tests that need a Chromium on PATH
 	@$(PY) -m pytest -m browser $(ARGS)

@@ -1,5 +1,6 @@
 """Builds the web application from the table of endpoints."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from itertools import groupby
@@ -7,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import BadHttpMessage
 from pydantic_core import to_json
 
 from app.api.binding import bind
@@ -20,8 +22,21 @@ from app.api.problems import answer_problems
 from app.api.watch import watch_requests
 from app.services.backend import Backend
 
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a line of the server's is worth an error: what is not HTTP is answered with 400, and is not our mistake.
+
+    aiohttp logs it with a traceback, so that whoever reaches the port could fill the log.
+    """
+    return record.exc_info is None or not isinstance(record.exc_info[1], BadHttpMessage)
+
+
+_server_log = logging.getLogger("aiohttp.server")
+_server_log.addFilter(_is_ours)
+
 SERVER_OPTIONS: Mapping[str, Any] = MappingProxyType(
     {
+        "logger": _server_log,
         "access_log": None,  # what goes wrong is logged where it does
         "auto_decompress": False,  # compressed bodies are refused, so nobody should unpack them
         "handler_cancellation": False,  # a client that hangs up must not stop a write half-way

@@ -204,3 +204,15 @@ async def test_a_task_module_that_is_not_there_stops_the_start(tmp_path: Path) -
     assert await web.code() == 2
     assert len(web.log.read_text().splitlines()) == 1
     assert web.printed("no_such_module")
+
+
+async def test_what_is_not_http_is_refused_and_does_not_fill_the_log(run_web: RunWeb) -> None:
+    """aiohttp would log each with a traceback."""
+    async with run_web(**NOBODY) as (web, client):
+        port = (await client.get("/health/live")).url.port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Null: \x00\r\n\r\n")
+        assert b" 400 " in await reader.readline()
+        writer.close()
+        assert (await client.get("/health/live")).status == 200
+        assert not web.printed("Traceback")
