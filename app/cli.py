@@ -29,6 +29,9 @@ _SERVE, _TALK = "Run a service", "Talk to a service"
 RESOURCES: Mapping[str, str] = MappingProxyType(
     {
         "tasks": "tasks:commands",
+        "queues": "queues:commands",
+        "schedules": "schedules:commands",
+        "workers": "service:workers",
         "types": "service:types",
         "stats": "service:stats",
         "keys": "keys:commands",

@@ -9,7 +9,8 @@ itself writes its answers with, `app.models`; the rest of its answers have small
 says stays the only thing that client and server share.
 """
 
-from app.client.answers import Health, HealthChecks, QueueStats, Stats, TypeInfo
+from app.client.answers import Health, HealthChecks, QueueStats, Stats, TypeInfo, Worker
+from app.client.changes import Cancelled, Retried
 from app.client.client import Client
 from app.client.errors import (
     Conflict,
@@ -28,16 +29,23 @@ from app.client.errors import (
     WrongState,
 )
 from app.client.events import Event
+from app.client.queues import Queue, QueueChange
+from app.client.schedules import Times
+from app.client.selection import EventFilter, TaskFilter
 from app.client.submission import NewTask, TaskOptions
 from app.core.errors import FieldError
+from app.core.queue_settings import Rate
 from app.core.states import Status
 from app.event_models import EventName, TaskEvent
 from app.models import Submission, Task, TaskError
+from app.schedule_models import Schedule, ScheduledTask
 
 __all__ = [
+    "Cancelled",
     "Client",
     "Conflict",
     "Event",
+    "EventFilter",
     "EventName",
     "FieldError",
     "Forbidden",
@@ -48,21 +56,30 @@ __all__ = [
     "NewTask",
     "NotEnded",
     "NotFound",
+    "Queue",
+    "QueueChange",
     "QueueStats",
+    "Rate",
     "RateLimited",
     "Refusal",
     "RequestFailed",
+    "Retried",
+    "Schedule",
+    "ScheduledTask",
     "Stats",
     "Status",
     "Submission",
     "Task",
     "TaskError",
     "TaskEvent",
+    "TaskFilter",
     "TaskOptions",
+    "Times",
     "TypeInfo",
     "Unauthorized",
     "Unavailable",
     "UniqueKeyTaken",
     "Unreachable",
+    "Worker",
     "WrongState",
 ]

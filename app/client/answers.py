@@ -3,6 +3,7 @@
 A field that this version does not know is ignored, so that a newer service can be read.
 """
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -45,6 +46,34 @@ class TypeList(_Answer):
     """Every type, by name."""
 
     items: list[TypeInfo]
+
+
+class Worker(_Answer):
+    """One worker process that is alive.
+
+    Attributes:
+        id: Host, process id and a random part.
+        queues: What it serves, in order of preference.
+        types: The task types that it knows.
+        concurrency: The most tasks that it runs at the same time.
+        running: Tasks that it ran when it was last seen.
+        started_at: Since when it serves.
+        seen_at: When it last said that it is alive, which it does every five seconds.
+    """
+
+    id: str
+    queues: list[str]
+    types: list[str]
+    concurrency: int
+    running: int
+    started_at: datetime
+    seen_at: datetime
+
+
+class WorkerList(_Answer):
+    """Every worker, the one that has been there longest first."""
+
+    items: list[Worker]
 
 
 class QueueStats(_Answer):

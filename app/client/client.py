@@ -1,25 +1,29 @@
 """The client of a service: one method for each thing that it does."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 import aiohttp
 from pydantic import TypeAdapter
 
-from app.client.answers import Health, Stats, TypeInfo, TypeList
+from app.client.answers import Health, Stats, TypeInfo, TypeList, Worker, WorkerList
+from app.client.changes import Changes
 from app.client.connection import Connection
 from app.client.events import Event, follow
-from app.client.tasks import Tasks, filters, task_path
-from app.core.states import Status
+from app.client.queues import Queues
+from app.client.schedules import Schedules
+from app.client.selection import EventFilter, query_of
+from app.client.tasks import Tasks, task_path
 
 _TYPES = TypeAdapter(TypeList)
+_WORKERS = TypeAdapter(WorkerList)
 _STATS = TypeAdapter(Stats)
 _HEALTH = TypeAdapter(Health)
 
 
-class Client(Tasks):
+class Client(Tasks, Changes):
     """Talks to a service; use it as `async with Client(url) as client:`.
 
     While the service is away (no connection, no answer, 429, 502, 503, 504) a request is sent again, after the pause
@@ -33,6 +37,10 @@ class Client(Tasks):
         timeout: Seconds that the service may take for one answer.
         retry_for: Seconds after its first try in which a request that fails is tried again; 0 never does.
         session: An aiohttp session to use, which the client then does not close.
+
+    Attributes:
+        queues: The queues of the service.
+        schedules: Its schedules.
     """
 
     def __init__(
@@ -45,6 +53,8 @@ class Client(Tasks):
         session: aiohttp.ClientSession | None = None,
     ) -> None:
         super().__init__(Connection(url, key, timeout_s=timeout, retry_for_s=retry_for, session=session))
+        self.queues = Queues(self._connection)
+        self.schedules = Schedules(self._connection)
 
     async def __aenter__(self) -> Self:
         await self._connection.__aenter__()
@@ -58,6 +68,10 @@ class Client(Tasks):
     async def types(self) -> "list[TypeInfo]":
         """Every task type that can be submitted."""
         return (await self._connection.request("GET", "/types")).read(_TYPES).items
+
+    async def workers(self) -> "list[Worker]":
+        """Every worker that is alive, the one that has been there longest first."""
+        return (await self._connection.request("GET", "/workers")).read(_WORKERS).items
 
     async def stats(self) -> Stats:
         """Counts of tasks, queues and workers."""
@@ -82,25 +96,13 @@ class Client(Tasks):
         """
         return follow(self._connection, f"{task_path(task_id)}/events", last_id=last_event_id, to_its_end=True)
 
-    def events(
-        self,
-        *,
-        status: Status | str | Iterable[Status | str] = (),
-        type: str | None = None,  # noqa: A002 - the field's name
-        queue: str | None = None,
-        tags: Iterable[str] = (),
-        last_event_id: str = "",
-    ) -> AsyncGenerator[Event, None]:
+    def events(self, *, last_event_id: str = "", **which: Unpack[EventFilter]) -> AsyncGenerator[Event, None]:
         """What happens to every task that matches, from now on or from an event on; it does not end.
 
         A break of the connection is not noticed, but that the events of the last seconds may come again.
 
         Args:
-            status: Changes to any of these.
-            type: Of tasks of exactly this type.
-            queue: Of tasks in exactly this queue.
-            tags: Of tasks with all of these.
             last_event_id: The event to go on after.
+            which: See `EventFilter`.
         """
-        query = filters(status, tags, type=type, queue=queue)
-        return follow(self._connection, "/events", query=query, last_id=last_event_id, to_its_end=False)
+        return follow(self._connection, "/events", query=query_of(which), last_id=last_event_id, to_its_end=False)

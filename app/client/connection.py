@@ -121,6 +121,7 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         wait_s: float = 0.0,
         also: frozenset[int] = frozenset(),
+        repeat: bool = True,
     ) -> Answer:
         """Send a request until it is answered, pausing in between as the service asks or ever longer.
 
@@ -132,6 +133,7 @@ class Connection:
             headers: Besides those of every request.
             wait_s: How much longer than usual the answer may take.
             also: Statuses that are answers here, beside 2xx.
+            repeat: Whether it may be sent again after a try that may have reached the service.
 
         Raises:
             RequestFailed: what the service said, or that it said nothing until no time was left.
@@ -146,7 +148,8 @@ class Connection:
                 return replace(outcome, doubtful=doubtful)
             doubtful = outcome.doubtful = doubtful or outcome.doubtful
             pause = outcome.refusal.retry_after or PAUSES.delay(attempt)
-            if not outcome.passing or clock() + pause.total_seconds() >= deadline:
+            may_repeat = outcome.passing and (repeat or not doubtful)
+            if not may_repeat or clock() + pause.total_seconds() >= deadline:
                 raise outcome
             await asyncio.sleep(pause.total_seconds())
         raise AssertionError("counting has no end")

@@ -2,16 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
-from datetime import datetime
 from typing import Unpack
 from urllib.parse import quote
 
 from pydantic import TypeAdapter
-from pydantic_core import to_jsonable_python
 
 from app.client.answers import TaskPage
-from app.client.connection import Connection, Query
+from app.client.connection import Connection
 from app.client.errors import NotEnded, NotFound, RequestFailed, WrongState
+from app.client.selection import TaskFilter, query_of
 from app.client.submission import TASK, NewTask, Payload, TaskOptions, encode_task, submit_chunks, with_options
 from app.core.states import TERMINAL, Status
 from app.models import Task
@@ -159,54 +158,27 @@ class Tasks:
             if not error.doubtful:
                 raise
 
-    async def list(
-        self,
-        *,
-        status: Status | str | Iterable[Status | str] = (),
-        type: str | None = None,  # noqa: A002 - the field's name
-        queue: str | None = None,
-        tags: Iterable[str] = (),
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-        limit: int | None = None,
-    ) -> AsyncGenerator[Task, None]:
+    async def list(self, *, limit: int | None = None, **which: Unpack[TaskFilter]) -> AsyncGenerator[Task, None]:
         """Tasks, newest first, got page by page as they are asked for.
 
         Args:
-            status: Any of these.
-            type: Exactly this type.
-            queue: Exactly this queue.
-            tags: All of these.
-            created_after: Created at this moment or later.
-            created_before: Created before this moment.
             limit: The most tasks; None gives all.
+            which: See `TaskFilter`.
         """
-        query = filters(
-            status, tags, type=type, queue=queue, created_after=created_after, created_before=created_before
-        )
+        query = query_of(which)
         left = float("inf") if limit is None else limit
-        cursor: str | None = None
+        cursor: list[tuple[str, str]] = []
         while left > 0:
-            paging = [("limit", str(min(left, PAGE))), *_given(cursor=cursor)]
+            paging = [("limit", str(min(left, PAGE))), *cursor]
             page = (await self._connection.request("GET", "/tasks", query=[*query, *paging])).read(_PAGE)
             for task in page.items:
                 yield task
             left -= len(page.items)
-            cursor = page.next_cursor
-            if cursor is None:
+            if page.next_cursor is None:
                 return
+            cursor = [("cursor", page.next_cursor)]
 
 
 def task_path(task_id: str) -> str:
     """Where a task is, below the service's URL."""
     return f"/tasks/{quote(task_id, safe='')}"
-
-
-def filters(status: Status | str | Iterable[Status | str], tags: Iterable[str], **others: object) -> Query:
-    """The query parameters that say which tasks; what is None is left out."""
-    statuses = [status] if isinstance(status, str) else status
-    return [*(("status", str(name)) for name in statuses), *(("tag", tag) for tag in tags), *_given(**others)]
-
-
-def _given(**parameters: object) -> Iterable[tuple[str, str]]:
-    return [(name, to_jsonable_python(value)) for name, value in parameters.items() if value is not None]

@@ -45,8 +45,12 @@ def read_moment(text: str) -> datetime:
         raise typer.BadParameter(f"{text!r} is no moment, such as 2030-01-31T08:00:00Z") from error
 
 
-def read_payload(text: str) -> dict[str, Any]:
+def read_object(what: str, text: str) -> dict[str, Any]:
     """A JSON object: the text itself, that of the file behind `@`, or for `-` that of standard input.
+
+    Args:
+        what: What people call it.
+        text: As it was typed.
 
     Raises:
         CommandFailed: it is something else.
@@ -56,12 +60,12 @@ def read_payload(text: str) -> dict[str, Any]:
             text = sys.stdin.read()
         elif text.startswith("@"):
             text = Path(text[1:]).read_text(encoding="utf-8")
-        payload = json.loads(text)
+        value = json.loads(text)
     except (OSError, ValueError) as error:
-        raise CommandFailed(f"the payload cannot be read: {error}", ExitCode.BAD_USAGE) from error
-    if not isinstance(payload, dict):
-        raise CommandFailed("the payload is no JSON object", ExitCode.BAD_USAGE)
-    return payload
+        raise CommandFailed(f"the {what} cannot be read: {error}", ExitCode.BAD_USAGE) from error
+    if not isinstance(value, dict):
+        raise CommandFailed(f"the {what} is no JSON object", ExitCode.BAD_USAGE)
+    return value
 
 
 def read_ids(ids: Sequence[str]) -> list[str]:
@@ -78,3 +82,6 @@ def read_ids(ids: Sequence[str]) -> list[str]:
 
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.")]
 TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="The tasks; - reads their ids from the input.")]
+SomeTaskIds = Annotated[
+    list[str], typer.Argument(metavar="ID...", help="The tasks, instead of a filter; - reads their ids from the input.")
+]

@@ -48,6 +48,11 @@ class Output:
         self._err = Console(stderr=True, highlight=False, emoji=False, markup=False)
         self._bar: Console | None = None
 
+    @property
+    def is_conversation(self) -> bool:
+        """Whether somebody sits there who can be asked."""
+        return sys.stdin.isatty() and self._out.is_terminal and not self.as_json
+
     def complain(self, message: str) -> None:
         """One line on standard error."""
         # While a bar is drawn, what goes to the same terminal has to go through it.

@@ -1,4 +1,4 @@
-"""`arqive types` and `arqive stats`: what the service tells about itself."""
+"""`arqive types`, `stats` and `workers`: what the service tells about itself."""
 
 import typer
 
@@ -6,6 +6,7 @@ from app.commands.session import Session, service_command
 
 types = typer.Typer(add_completion=False)
 stats = typer.Typer(add_completion=False)
+workers = typer.Typer(add_completion=False)
 
 
 @service_command(types, "types")
@@ -14,6 +15,14 @@ async def list_types(session: Session) -> None:
     from app.commands.service_view import TYPES  # noqa: PLC0415 - not for the help and the completion
 
     await session.output.items(await session.client.types(), TYPES, empty="The service knows no type.")
+
+
+@service_command(workers, "workers")
+async def list_workers(session: Session) -> None:
+    """List the workers that are alive."""
+    from app.commands.service_view import WORKERS  # noqa: PLC0415 - as above
+
+    await session.output.items(await session.client.workers(), WORKERS, empty="No worker is alive.")
 
 
 @service_command(stats, "stats")

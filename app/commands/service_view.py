@@ -2,15 +2,50 @@
 
 from collections.abc import Sequence
 
-from app.client import QueueStats, Stats, Status, TypeInfo
+from rich.text import Text
+
+from app.client import Queue, QueueStats, Rate, Stats, Status, TypeInfo, Worker
 from app.commands.output import Cell, Column, Output
-from app.commands.task_view import length, status_text
+from app.commands.task_view import exactly, length, since, status_text
+
+_NEAR = 1e-6  # floating point
 
 TYPES: Sequence[Column[TypeInfo]] = (
     Column("TYPE", lambda kind: kind.name),
     Column("ATTEMPTS", lambda kind: str(kind.max_attempts), right=True),
-    Column("TIMEOUT", lambda kind: length(kind.timeout), right=True),
+    Column("TIMEOUT", lambda kind: exactly(kind.timeout), right=True),
     Column("SUMMARY", lambda kind: kind.summary, shrinks=True),
+)
+
+WORKERS: Sequence[Column[Worker]] = (
+    Column("WORKER", lambda worker: worker.id),
+    Column("RUNNING", lambda worker: f"{worker.running:,}/{worker.concurrency:,}", right=True),
+    Column("STARTED", lambda worker: since(worker.started_at)),
+    Column("SEEN", lambda worker: since(worker.seen_at)),
+    Column("QUEUES", lambda worker: ", ".join(worker.queues), shrinks=True),
+)
+
+
+def rate_text(rate: Rate) -> str:
+    """So many a second, a minute or an hour, whichever is a whole number, and the burst."""
+    whole = ((unit, rate.per_second * size) for unit, size in (("s", 1), ("m", 60), ("h", 3_600)))
+    unit, number = next(
+        ((unit, number) for unit, number in whole if number >= 1 and abs(number - round(number)) < _NEAR),
+        ("s", rate.per_second),
+    )
+    return f"{number:.4g}/{unit}, burst {rate.burst:,}"
+
+
+QUEUES: Sequence[Column[Queue]] = (
+    Column("QUEUE", lambda queue: queue.name),
+    Column("READY", lambda queue: f"{queue.ready:,}", right=True),
+    Column("DEFERRED", lambda queue: f"{queue.deferred:,}", right=True),
+    Column("RUNNING", lambda queue: f"{queue.running:,}", right=True),
+    Column("OLDEST", lambda queue: length(queue.oldest_ready_seconds), right=True),
+    Column("WORKERS", lambda queue: f"{queue.workers:,}", right=True),
+    Column("MAX", lambda queue: None if queue.max_running is None else f"{queue.max_running:,}", right=True),
+    Column("RATE", lambda queue: None if queue.rate is None else rate_text(queue.rate)),
+    Column("", lambda queue: Text("paused", style="yellow") if queue.paused else None),
 )
 
 _QUEUES: Sequence[Column[tuple[str, QueueStats]]] = (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 
-from app.commands.arguments import read_duration, read_moment, read_payload
+from app.commands.arguments import read_duration, read_moment, read_object
 from app.commands.each_task import wait_for
 from app.commands.session import CommandFailed, ExitCode, Session, exit_code_of, sentence_of
 
@@ -86,7 +86,7 @@ async def submit(
         return await _submit_file(session, file)
     if type_ is None:
         raise CommandFailed("give the TYPE of the task, or --file", ExitCode.BAD_USAGE)
-    body = {} if payload is None else await asyncio.to_thread(read_payload, payload)
+    body = {} if payload is None else await asyncio.to_thread(read_object, "payload", payload)
     task = await session.client.submit(type_, body, idempotency_key=idempotency_key, **given)
     if wait:
         return await wait_for(session, [task.id], None)

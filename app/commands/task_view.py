@@ -34,6 +34,12 @@ def length(seconds: float) -> str:
     return next(f"{int(seconds // size)}{unit}" for limit, unit, size in _STEPS if seconds < limit)
 
 
+def exactly(seconds: float) -> str:
+    """A length of time in the largest unit that it is a whole number of: 90s, 1h, 36h."""
+    units = ((86_400, "d"), (3_600, "h"), (60, "m"))
+    return next((f"{seconds / size:.0f}{unit}" for size, unit in units if not seconds % size), f"{seconds:g}s")
+
+
 def since(moment: datetime | None) -> str | None:
     """How long ago, or in how long."""
     if moment is None:

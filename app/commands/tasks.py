@@ -1,29 +1,23 @@
 """`arqive tasks`: submit, list, show, wait, retry, cancel, delete."""
 
-from datetime import datetime
 from typing import Annotated
 
 import typer
 
-from app.commands import each_task, submit, watching
-from app.commands.arguments import TaskId, TaskIds, read_moment
+from app.commands import each_task, many_tasks, submit, watching
+from app.commands.arguments import SomeTaskIds, TaskId, TaskIds
+from app.commands.filters import After, Before, Error, Queue, Schedule, Statuses, Tags, Type, task_filter
+from app.commands.many_tasks import Scope
 from app.commands.session import CommandFailed, ExitCode, Session, resource, service_command
-from app.core.states import Status
 
 commands = resource("Submit tasks, see what became of them, and change that.")
 
 service_command(commands, "submit")(submit.submit)
 service_command(commands, "wait")(each_task.wait)
 
-Statuses = Annotated[list[Status], typer.Option("--status", "-s", help="Any of these; may be repeated.")]
-Tags = Annotated[list[str], typer.Option("--tag", metavar="TAG", help="All of these; may be repeated.")]
-Type = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Exactly this type.")]
-Queue = Annotated[str | None, typer.Option(metavar="QUEUE", help="Exactly this queue.")]
-After = Annotated[
-    datetime | None,
-    typer.Option(parser=read_moment, metavar="MOMENT", help="Created then or later; 2h means two hours ago."),
-]
-Before = Annotated[datetime | None, typer.Option(parser=read_moment, metavar="MOMENT", help="Created before that.")]
+All = Annotated[bool, typer.Option("--all", help="Instead of a filter: all there are.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Count what matches, change nothing.")]
+Sure = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")]
 
 
 @service_command(commands, "list")
@@ -33,6 +27,8 @@ async def list_tasks(
     type_: Type = None,
     queue: Queue = None,
     tag: Tags = [],
+    schedule: Schedule = None,
+    error: Error = None,
     created_after: After = None,
     created_before: Before = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The most tasks.")] = 50,
@@ -41,15 +37,11 @@ async def list_tasks(
     """List tasks, newest first."""
     from app.commands.task_view import TASKS  # noqa: PLC0415 - not for the help and the completion
 
-    found = session.client.list(
-        status=status,
-        type=type_,
-        queue=queue,
-        tags=tag,
-        created_after=created_after,
-        created_before=created_before,
-        limit=None if every else limit,
-    )
+    which = task_filter(
+        status=status, type=type_, queue=queue, tags=tag, schedule=schedule, error_code=error,
+        created_after=created_after, created_before=created_before,
+    )  # fmt: skip
+    found = session.client.list(limit=None if every else limit, **which)
     await session.output.items(found, TASKS, empty="No task matches.")
 
 
@@ -59,7 +51,7 @@ async def watch(
     task_id: Annotated[
         str | None, typer.Argument(metavar="ID", help="The task, to its end; without one all tasks, until Ctrl-C.")
     ] = None,
-    status: Annotated[list[Status], typer.Option("--status", "-s", help="Changes to any of these.")] = [],
+    status: Statuses = [],
     type_: Type = None,
     queue: Queue = None,
     tag: Tags = [],
@@ -83,15 +75,54 @@ async def show(session: Session, task_id: TaskId) -> None:
 
 
 @service_command(commands)
-async def retry(session: Session, task_ids: TaskIds) -> int:
-    """Give failed or cancelled tasks another round of attempts."""
-    return await each_task.change(session, task_ids, session.client.retry, "is pending again")
+async def retry(
+    session: Session,
+    task_ids: SomeTaskIds = [],
+    status: Statuses = [],
+    type_: Type = None,
+    queue: Queue = None,
+    tag: Tags = [],
+    schedule: Schedule = None,
+    error: Error = None,
+    created_after: After = None,
+    created_before: Before = None,
+    every: All = False,
+    dry_run: DryRun = False,
+    sure: Sure = False,
+) -> int:
+    """Give failed tasks another round of attempts: those named, or all that match.
+
+    Cancelled ones, too, where they are named or `--status cancelled` says so.
+    """
+    which = task_filter(
+        status=status, type=type_, queue=queue, tags=tag, schedule=schedule, error_code=error,
+        created_after=created_after, created_before=created_before,
+    )  # fmt: skip
+    return await many_tasks.retry(session, Scope(task_ids, which, every, dry_run, sure))
 
 
 @service_command(commands)
-async def cancel(session: Session, task_ids: TaskIds) -> int:
-    """Cancel tasks: at once those that wait, and those that run as soon as they have stopped."""
-    return await each_task.change(session, task_ids, session.client.cancel, "")
+async def cancel(
+    session: Session,
+    task_ids: SomeTaskIds = [],
+    status: Statuses = [],
+    type_: Type = None,
+    queue: Queue = None,
+    tag: Tags = [],
+    schedule: Schedule = None,
+    error: Error = None,
+    created_after: After = None,
+    created_before: Before = None,
+    every: All = False,
+    dry_run: DryRun = False,
+    sure: Sure = False,
+) -> int:
+    """Cancel tasks: those named, or all that match; those that run as soon as they have stopped."""
+    which = task_filter(
+        status=status, type=type_, queue=queue, tags=tag, schedule=schedule, error_code=error,
+        created_after=created_after, created_before=created_before,
+    )  # fmt: skip
+    return await many_tasks.cancel(session, Scope(task_ids, which, every, dry_run, sure))
 
 
 @service_command(commands)

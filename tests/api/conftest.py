@@ -1,7 +1,9 @@
 """The whole web application on real servers, and a client that holds each answer against the OpenAPI document."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,13 +15,18 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from bson import ObjectId
 
+from app import cli
 from app.api.app import SERVER_OPTIONS, build_app
 from app.api.keys import BACKEND
+from app.client import Client
+from app.core.clock import utc_now
 from app.services.backend import Backend
 from app.tasks.registry import load_task_modules
 from app.web import access_of, open_backend
+from app.worker import open_worker
 from settings import Settings, load_settings
 from tests.api.contract import Contract
+from tests.waiting import wait_until
 
 MAX_BODY_BYTES = 100_000
 
@@ -153,3 +160,85 @@ def change_task(mongo_client: pymongo.MongoClient[dict[str, Any]], settings: Set
         assert changed.matched_count == 1
 
     return change
+
+
+@pytest.fixture
+async def client(api: Api) -> AsyncIterator[Client]:
+    """A client of a service without a worker."""
+    async with Client(str(api.client.make_url("/")), retry_for=0) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def a_worker(settings: Settings) -> AsyncIterator[None]:
+    """A worker, beside the application of a test."""
+    changed = load_settings(**{**settings.model_dump(), "health_port": 0})
+    async with open_worker(changed, load_task_modules(())) as parts:
+        claiming = asyncio.create_task(parts.loop.main())
+        yield
+        parts.loop.stop_claiming()
+        await claiming
+        parts.runner.release_all()
+        await parts.loop.drain(10)
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[str]:
+    """The URL of a service with a worker."""
+    changed = load_settings(**{**settings.model_dump(), "health_port": 0, "task_modules": "tests.sample_tasks"})
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+    ready: asyncio.Future[str] = loop.create_future()
+
+    async def serve() -> None:
+        types = load_task_modules(changed.task_modules)
+        application = build_app(
+            partial(open_backend, changed, types), max_body_bytes=changed.max_body_bytes, version="1.2.3"
+        )
+        async with ServerAsServed(application) as server, open_worker(changed, types) as worker:
+            claiming = asyncio.create_task(worker.loop.main())
+            backend: Backend = application[BACKEND]
+            await wait_until(lambda: backend.workers.alive(now=utc_now(), within=backend.worker_silence))
+            ready.set_result(str(server.make_url("/")))
+            await stop.wait()
+            worker.loop.stop_claiming()
+            await claiming
+            worker.runner.release_all()
+            await worker.loop.drain(10)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    yield asyncio.run_coroutine_threadsafe(_value(ready), loop).result(20)
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+    loop.close()
+
+
+async def _value(ready: "asyncio.Future[str]") -> str:
+    return await ready
+
+
+class Terminal:
+    """Runs commands against a service and gives what they print."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.err = ""
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """The standard output of a command that ends with this exit code."""
+        ended = cli.main(arguments)
+        out, self.err = self._capsys.readouterr()
+        assert ended == code, self.err
+        assert "Traceback" not in self.err
+        return out
+
+    def json(self, *arguments: str, code: int = 0) -> list[Any]:
+        """The JSON values that it prints, one a line."""
+        return [json.loads(line) for line in self.run(*arguments, code=code).splitlines()]
+
+
+@pytest.fixture
+def terminal(service: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.setenv("ARQIVE_URL", service)
+    return Terminal(capsys)

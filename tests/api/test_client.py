@@ -28,14 +28,12 @@ from app.client import (
     Task,
     UniqueKeyTaken,
     WrongState,
-    answers,
 )
 from app.core.clock import to_ms, utc_now
 from app.tasks.registry import load_task_modules
 from app.web import open_backend
-from app.worker import open_worker
-from settings import Settings, load_settings
-from tests.api.conftest import Api, ServerAsServed
+from settings import Settings
+from tests.api.conftest import Api, ServerAsServed, a_worker
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -44,25 +42,6 @@ NOBODY = "0" * 24
 
 class Greeting(BaseModel):
     hello: str
-
-
-@pytest.fixture
-async def client(api: Api) -> AsyncIterator[Client]:
-    """A client of a service without a worker."""
-    async with Client(str(api.client.make_url("/")), retry_for=0) as opened:
-        yield opened
-
-
-@asynccontextmanager
-async def a_worker(settings: Settings) -> AsyncIterator[None]:
-    changed = load_settings(**{**settings.model_dump(), "health_port": 0})
-    async with open_worker(changed, load_task_modules(())) as parts:
-        claiming = asyncio.create_task(parts.loop.main())
-        yield
-        parts.loop.stop_claiming()
-        await claiming
-        parts.runner.release_all()
-        await parts.loop.drain(10)
 
 
 async def test_a_task_is_submitted_waited_for_and_deleted(client: Client, settings: Settings) -> None:
@@ -239,22 +218,6 @@ async def test_the_examples_of_the_page_run(api: Api, settings: Settings, exampl
     exec(f"async def run():\n{indent(code, '    ')}", names)  # noqa: S102
     async with a_worker(settings):
         await names["run"]()
-
-
-@pytest.mark.parametrize(
-    ("model", "schema"),
-    [
-        (answers.TaskPage, "TaskPage"),
-        (answers.TypeInfo, "TypeInfo"),
-        (answers.Stats, "Stats"),
-        (answers.QueueStats, "QueueStats"),
-        (answers.Health, "HealthReport"),
-        (answers.HealthChecks, "HealthChecks"),
-    ],
-)
-async def test_the_models_have_every_field_of_the_document(api: Api, model: type[BaseModel], schema: str) -> None:
-    document = (await api.get("/openapi.json")).json
-    assert set(model.model_fields) == set(document["components"]["schemas"][schema]["properties"])
 
 
 async def test_what_happens_is_told_as_it_happens(client: Client, settings: Settings) -> None:

@@ -1,95 +1,17 @@
 """The commands that talk to a service, against a real one with a worker, which runs in a thread of its own."""
 
-import asyncio
 import io
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from app import cli
-from app.api.app import build_app
-from app.api.keys import BACKEND
-from app.core.clock import utc_now
-from app.services.backend import Backend
-from app.tasks.registry import load_task_modules
-from app.web import open_backend
-from app.worker import open_worker
-from settings import Settings, load_settings
-from tests.api.conftest import ServerAsServed
-from tests.waiting import wait_until
+from tests.api.conftest import Terminal
 
 NOBODY = "0" * 24
-
-Output = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def service(settings: Settings) -> Iterator[str]:
-    """The URL of a service with a worker."""
-    changed = load_settings(**{**settings.model_dump(), "health_port": 0, "task_modules": "tests.sample_tasks"})
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-    ready: asyncio.Future[str] = loop.create_future()
-
-    async def serve() -> None:
-        types = load_task_modules(changed.task_modules)
-        application = build_app(
-            partial(open_backend, changed, types), max_body_bytes=changed.max_body_bytes, version="1.2.3"
-        )
-        async with ServerAsServed(application) as server, open_worker(changed, types) as worker:
-            claiming = asyncio.create_task(worker.loop.main())
-            backend: Backend = application[BACKEND]
-            await wait_until(lambda: backend.workers.alive(now=utc_now(), within=backend.worker_silence))
-            ready.set_result(str(server.make_url("/")))
-            await stop.wait()
-            worker.loop.stop_claiming()
-            await claiming
-            worker.runner.release_all()
-            await worker.loop.drain(10)
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    yield asyncio.run_coroutine_threadsafe(_value(ready), loop).result(20)
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
-    loop.close()
-
-
-async def _value(ready: "asyncio.Future[str]") -> str:
-    return await ready
-
-
-class Terminal:
-    """Runs commands and gives what they print."""
-
-    def __init__(self, capsys: Output) -> None:
-        self._capsys = capsys
-        self.err = ""
-
-    def run(self, *arguments: str, code: int = 0) -> str:
-        """The standard output of a command that ends with this exit code."""
-        ended = cli.main(arguments)
-        out, self.err = self._capsys.readouterr()
-        assert ended == code, self.err
-        assert "Traceback" not in self.err
-        return out
-
-    def json(self, *arguments: str, code: int = 0) -> list[Any]:
-        """The JSON values that it prints, one a line."""
-        return [json.loads(line) for line in self.run(*arguments, code=code).splitlines()]
-
-
-@pytest.fixture
-def terminal(service: str, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    monkeypatch.setenv("ARQIVE_URL", service)
-    return Terminal(capsys)
 
 
 def test_a_task_is_submitted_waited_for_shown_and_deleted(terminal: Terminal) -> None:
@@ -212,7 +134,7 @@ def test_what_the_service_tells_about_itself(terminal: Terminal) -> None:
     ],
 )
 def test_bad_usage_is_one_line_and_exit_code_2(
-    monkeypatch: pytest.MonkeyPatch, capsys: Output, arguments: list[str], complaint: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
 ) -> None:
     monkeypatch.setenv("ARQIVE_URL", "http://127.0.0.1:1")
     assert cli.main(["tasks", *arguments]) == 2
@@ -222,7 +144,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(
     assert err.count("\n") == 1
 
 
-def test_a_service_that_is_not_there_is_exit_code_4(capsys: Output, tmp_path: Path) -> None:
+def test_a_service_that_is_not_there_is_exit_code_4(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["stats", "--url", "http://127.0.0.1:1", "--retry-for", "0"]) == 4
     assert capsys.readouterr() == ("", "arqive: http://127.0.0.1:1 does not answer: Connection refused.\n")
     file = tmp_path / "tasks.ndjson"

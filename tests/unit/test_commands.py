@@ -17,11 +17,13 @@ from pydantic import BaseModel
 from yarl import URL
 
 from app import cli, client
-from app.client import Refusal, RequestFailed, Task
+from app.client import Rate, Refusal, RequestFailed, Task
 from app.commands.arguments import read_duration, read_moment
 from app.commands.output import Column, Output
+from app.commands.queues import read_rate
+from app.commands.service_view import rate_text
 from app.commands.session import ExitCode, exit_code_of
-from app.commands.task_view import TASKS, length, show_task, since
+from app.commands.task_view import TASKS, exactly, length, show_task, since
 from tests.http_answers import HttpAnswers
 from tests.unit.test_client import ID, TASK, problem
 
@@ -103,6 +105,22 @@ def test_moments() -> None:
 )
 def test_lengths(seconds: float, text: str) -> None:
     assert length(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(90, "90s"), (60, "1m"), (5_400, "90m"), (129_600, "36h"), (172_800, "2d"), (0.25, "0.25s")]
+)
+def test_exact_lengths(seconds: float, text: str) -> None:
+    assert exactly(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("per_second", "text"),
+    [(10, "10/s"), (100 / 60, "100/m"), (0.5, "30/m"), (5 / 3_600, "5/h"), (1.25, "75/m"), (0.0001, "0.0001/s")],
+)
+def test_rates(per_second: float, text: str) -> None:
+    assert rate_text(Rate(per_second, 3)) == f"{text}, burst 3"
+    assert read_rate(text) == pytest.approx(per_second)
 
 
 def test_how_long_ago() -> None:
