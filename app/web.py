@@ -146,12 +146,14 @@ async def open_backend(
     ):
         tasks, queue, endings, figures = TaskStore(mongo), TaskQueue(redis), Endings(), Figures()
         callbacks = Callbacks(mongo, queue, types)
-        acceptor, holder = Acceptor(tasks, queue, metrics), f"web-{new_worker_id()}"
+        indexed = asyncio.Event()
+        acceptor, holder = Acceptor(tasks, queue, metrics, prepared=indexed), f"web-{new_worker_id()}"
         retention = timedelta(days=settings.retention_days) if settings.retention_days else None
         reconciler = Reconciler(mongo, queue, callbacks, holder=holder, retention=retention, metrics=metrics)
         scheduler = Scheduler(mongo, acceptor, types, holder=holder)
         live = Live(ChangeStore(mongo), queue, max_streams=settings.max_event_streams)
-        background = _start_background(mongo, web_signals(queue, endings, live), live, reconciler, scheduler, metrics)
+        signals = web_signals(queue, endings, live)
+        background = _start_background(mongo, indexed, signals, live, reconciler, scheduler, metrics)
         try:
             async with _kept_going(background):
                 yield Backend(
@@ -179,9 +181,18 @@ async def open_backend(
 
 
 def _start_background(
-    mongo: Mongo, signals: Signals, live: Live, reconciler: Reconciler, scheduler: Scheduler, metrics: Metrics
+    mongo: Mongo,
+    indexed: asyncio.Event,
+    signals: Signals,
+    live: Live,
+    reconciler: Reconciler,
+    scheduler: Scheduler,
+    metrics: Metrics,
 ) -> "list[asyncio.Task[None]]":
-    create = partial(create_indexes, mongo)
+    async def create() -> None:
+        await create_indexes(mongo)
+        indexed.set()
+
     # What writes by itself waits for this: SecantusDB 0.7 locks up when a write makes a collection while another
     # process makes indexes on it.
     prepared = asyncio.create_task(until_done("creating the indexes", create, every_s=INDEX_PAUSE_S))

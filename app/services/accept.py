@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from bson import ObjectId
 
-from app.core.errors import QueueUnavailable, StoreRefused
+from app.core.errors import QueueUnavailable, StoreRefused, StoreUnavailable
 from app.core.faults import FaultPoint, reach
 from app.core.ids import TaskId
 from app.queue.task_queue import Entry, TaskQueue
@@ -25,6 +25,9 @@ BATCH = 200
 
 DISPATCH_PATIENCE_S = 1.0
 """How long the answer to an accepted task waits for Redis."""
+
+PREPARING_PATIENCE_S = 3.0
+"""How long a task with a key waits, in the first moments of a process, for the indexes to be there."""
 
 OUTAGE_PAUSE_S = 2.0
 """How long Redis is left alone after it failed: in that time no request waits for it."""
@@ -45,15 +48,24 @@ class Acceptor:
         tasks: Where they are kept.
         queue: Where workers look for them.
         metrics: Counts them.
+        prepared: Set once there are the indexes that keep keys apart; None when they are there from the beginning.
     """
 
-    def __init__(self, tasks: TaskStore, queue: TaskQueue, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        tasks: TaskStore,
+        queue: TaskQueue,
+        metrics: Metrics | None = None,
+        *,
+        prepared: asyncio.Event | None = None,
+    ) -> None:
         self._tasks = tasks
         self._queue = queue
         self._metrics = metrics or Metrics(Role.WEB)
         self._inserts: Batcher[_Request] = Batcher(self._insert, limit=BATCH)
         self._dispatches: Batcher[Sequence[Entry]] = Batcher(self._dispatch, limit=BATCH)
         self._try_again_at = 0.0
+        self._prepared = prepared
 
     async def accept(self, documents: Sequence[TaskDocument]) -> Mapping[ObjectId, Holder]:
         """Keep new tasks, then queue them; returns once a majority has journaled them.
@@ -65,6 +77,8 @@ class Acceptor:
             StoreUnavailable: MongoDB cannot serve; nothing is promised.
             StoreRefused: one of them cannot be stored.
         """
+        if self._prepared is not None:
+            await self._until_keys_hold(documents, self._prepared)
         request = _Request(documents)
         await self._inserts.add(request)
         instead = request.instead
@@ -76,6 +90,17 @@ class Acceptor:
             await self.dispatch(kept)
         await reach(FaultPoint.AFTER_DISPATCH)
         return instead
+
+    async def _until_keys_hold(self, documents: Sequence[TaskDocument], prepared: asyncio.Event) -> None:
+        """In a new database two tasks with one key would be kept, and then the index could not be made any more."""
+        if any("idempotency" in document or "unique_key" in document for document in documents):
+            try:
+                async with asyncio.timeout(PREPARING_PATIENCE_S):
+                    await prepared.wait()
+            except TimeoutError as error:
+                raise StoreUnavailable("MongoDB has no indexes yet that keep keys apart") from error
+        if prepared.is_set():
+            self._prepared = None
 
     async def dispatch(self, documents: Sequence[TaskDocument]) -> None:
         """Queue tasks that are kept; without Redis they wait for reconcile, and their client need not know."""

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from app.core.clock import utc_now
-from app.core.errors import StoreRefused
+from app.core.errors import StoreRefused, StoreUnavailable
 from app.core.ids import TaskId
 from app.models import Submission
 from app.queue.connect import open_redis
@@ -88,3 +88,20 @@ async def test_after_an_outage_redis_is_used_again(backend: Backend, monkeypatch
             return bool(await backend.queue.redis.zcard("arq:queue:default"))
 
         await wait_until(queued, 3)
+
+
+async def test_a_task_with_a_key_waits_for_the_indexes(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which a new database has none for a moment; tasks without a key need not wait."""
+    prepared = asyncio.Event()
+    acceptor = Acceptor(backend.tasks, backend.queue, prepared=prepared)
+    keyed = new_document(Submission(type="echo", unique_key="one"), backend.types, utc_now())
+    monkeypatch.setattr(accept, "PREPARING_PATIENCE_S", 0.05)
+    with pytest.raises(StoreUnavailable):
+        await acceptor.accept([keyed])
+    await acceptor.accept([_document(backend)])
+    assert await backend.tasks.get(TaskId(str(keyed["_id"]))) is None
+    monkeypatch.setattr(accept, "PREPARING_PATIENCE_S", 5)
+    accepting = asyncio.create_task(acceptor.accept([keyed]))
+    prepared.set()
+    assert await accepting == {}
+    assert await backend.tasks.get(TaskId(str(keyed["_id"]))) is not None
