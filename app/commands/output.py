@@ -53,16 +53,19 @@ class Output:
         """Whether somebody sits there who can be asked."""
         return sys.stdin.isatty() and self._out.is_terminal and not self.as_json
 
+    @property
+    def _aside(self) -> Console:
+        """Standard error; while a bar is drawn, what goes to the same terminal has to go through it."""
+        return self._bar if self._bar and self._err.is_terminal else self._err
+
     def complain(self, message: str) -> None:
         """One line on standard error."""
-        # While a bar is drawn, what goes to the same terminal has to go through it.
-        console = self._bar if self._bar and self._err.is_terminal else self._err
-        console.print(f"arqive: {' '.join(message.split())}", soft_wrap=True, style="red")
+        self._aside.print(Text(f"arqive: {' '.join(message.split())}", style="red"), soft_wrap=True)
 
     def note(self, message: str) -> None:
         """A line on standard error for people; a program does not get it."""
         if not self.as_json:
-            self._err.print(message, soft_wrap=True)
+            self._aside.print(message, soft_wrap=True)
 
     def say(self, value: object, sentence: Cell) -> None:
         """What was done: the value for programs, the sentence for people."""

@@ -89,6 +89,7 @@ async def submit(
     body = {} if payload is None else await asyncio.to_thread(read_object, "payload", payload)
     task = await session.client.submit(type_, body, idempotency_key=idempotency_key, **given)
     if wait:
+        session.output.note(f"Task {task.id} is submitted")
         return await wait_for(session, [task.id], None)
     session.output.say(task, f"Task {task.id} is submitted")
     return ExitCode.DONE
