@@ -3,12 +3,15 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from statistics import median
 from typing import Any
 
-from bson import ObjectId
+from bson import ObjectId, encode
+from bson.raw_bson import RawBSONDocument
 
+from app.core.states import TERMINAL, Status
 from bench.load.connection import connect, get
 from bench.processes import ProgramError
 from bench.rounds import Rounds
@@ -23,7 +26,10 @@ READS: Mapping[str, str] = {
     "stats": "/stats",
 }
 CHUNK = 1000
-PATIENCE_S = 120.0
+READS_S = 3.0
+"""No kind of read is begun after that many seconds of it."""
+
+UNFINISHED = [status.value for status in Status if status not in TERMINAL]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class Stored:
     Attributes:
         accepted: Tasks a second.
         drained: Tasks a second.
-        reads_ms: Median milliseconds of each kind of read.
+        reads_ms: Median milliseconds of each kind of read; empty but in the first round.
     """
 
     accepted: float
@@ -53,19 +59,20 @@ async def measure_stored(lab: Lab, plan: Plan, stored: Rounds[int, Stored], tell
                 stored.failed[number] = f"{type(error).__name__}: {error}"
                 return
             there = number
-            for _ in range(plan.rounds):
-                found = await stored.add(number, lambda: _once(lab, plan, database), tell)
+            for turn in range(plan.rounds):
+                found = await stored.add(number, partial(_once, lab, plan, database, reads=turn == 0), tell)
                 if found:
-                    reads = ", ".join(f"{name} {took:.1f} ms" for name, took in found.reads_ms.items())
-                    tell(f"{number:,} stored: accept {found.accepted:,.0f}/s, drain {found.drained:,.0f}/s, {reads}")
+                    reads = "".join(f", {name} {took:.1f} ms" for name, took in found.reads_ms.items())
+                    tell(f"{number:,} stored: accept {found.accepted:,.0f}/s, drain {found.drained:,.0f}/s{reads}")
     finally:
         lab.mongo.drop_database(database)
 
 
-async def _once(lab: Lab, plan: Plan, database: str) -> Stored:
+async def _once(lab: Lab, plan: Plan, database: str, *, reads: bool) -> Stored:
     async with started(ARQIVE, lab, workers=0, database=database) as trial:
         load = await trial.accept(FILL_CLIENTS, plan.accept_s)
-        reads_ms = {name: await _read(f"{trial.url}{path}", plan.reads) for name, path in READS.items()}
+        looked = READS if reads else {}
+        reads_ms = {name: await _read(f"{trial.url}{path}", plan.reads) for name, path in looked.items()}
     _forget_waiting(lab, database)
     drained = await drain_once(lab, plan, DrainKey(ARQIVE, 1, Work.NOTHING), database)
     _forget_waiting(lab, database)
@@ -73,10 +80,11 @@ async def _once(lab: Lab, plan: Plan, database: str) -> Stored:
 
 
 async def _read(url: str, times: int) -> float:
-    """Median milliseconds of a GET."""
-    connection, raw, took = await connect(url), get(url), []
+    """Median milliseconds of a GET; of fewer where they take long."""
+    connection, raw, took = await connect(url), get(url), list[float]()
+    end = time.perf_counter() + READS_S
     try:
-        for _ in range(times):
+        while len(took) < times and time.perf_counter() < end:
             started_at = time.perf_counter()
             status, _ = await connection.request(raw)
             took.append(time.perf_counter() - started_at)
@@ -98,11 +106,13 @@ async def _preload(lab: Lab, database: str, number: int, tell: Callable[[str], N
     pattern: dict[str, Any] | None = tasks.find_one({"status": "completed"})
     if pattern is None:
         raise ProgramError("no task has completed")
-    copies = ({**pattern, "_id": ObjectId()} for _ in range(number))
+    # As bytes, or to encode a million of them would take longer than to store them.
+    head, tail = encode(pattern).split(pattern["_id"].binary, 1)
+    copies = (RawBSONDocument(head + ObjectId().binary + tail) for _ in range(number))
     while chunk := list(islice(copies, CHUNK)):
         tasks.insert_many(chunk, ordered=False)
 
 
 def _forget_waiting(lab: Lab, database: str) -> None:
     """Let the next round find nothing but finished tasks."""
-    lab.mongo[database].tasks.delete_many({"status": {"$ne": "completed"}})
+    lab.mongo[database].tasks.delete_many({"status": {"$in": UNFINISHED}})
