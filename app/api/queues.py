@@ -78,13 +78,15 @@ class QueueList(BaseModel):
     """Every queue, by name."""
 
     items: list[Queue]
-    age_seconds: float = Field(description="How old the figures are: counts that are dear are kept for a while.")
+    age_seconds: float | None = Field(
+        description="How old the figures are; null while there are none, since the first count takes long."
+    )
 
 
 async def list_queues(backend: Backend) -> Reply:
     """Every queue."""
     overview = await queues.look(backend)
-    return Reply({"items": overview.queues(), "age_seconds": overview.figures.age.total_seconds()})
+    return Reply({"items": overview.queues(), "age_seconds": overview.age_s})
 
 
 async def get_queue(backend: Backend, name: QueueName) -> Reply:

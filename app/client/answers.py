@@ -92,8 +92,8 @@ class Stats(_Answer):
     tasks: dict[str, int]
     queues: dict[str, QueueStats]
     workers: int
-    tasks_age_seconds: float
-    queues_age_seconds: float
+    tasks_age_seconds: float | None
+    queues_age_seconds: float | None
 
 
 class HealthChecks(_Answer):

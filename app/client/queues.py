@@ -42,7 +42,7 @@ class QueueList(BaseModel):
     """Every queue, by name, and how old the figures are."""
 
     items: list[Queue]
-    age_seconds: float
+    age_seconds: float | None
 
 
 class QueueChange(TypedDict, total=False):

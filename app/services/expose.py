@@ -51,8 +51,9 @@ def families_of(stats: Stats) -> list[Metric]:
         tasks.add_metric([status], count)
     workers.add_metric([], stats.workers)
     age = _family(catalogue.COUNTS_AGE)
-    age.add_metric(["queues"], stats.queues_age_seconds)
-    age.add_metric(["tasks"], stats.tasks_age_seconds)
+    for what, seconds in (("queues", stats.queues_age_seconds), ("tasks", stats.tasks_age_seconds)):
+        if seconds is not None:
+            age.add_metric([what], seconds)
     return [*families, tasks, workers, age]
 
 

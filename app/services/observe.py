@@ -49,18 +49,18 @@ class Stats:
     """Tasks by status, queues by name, and how many workers are alive.
 
     Attributes:
-        tasks: How many have each status.
-        queues: What waits and runs in each.
+        tasks: How many have each status; empty while the first count goes on.
+        queues: What waits and runs in each; empty likewise.
         workers: How many are alive.
-        tasks_age_seconds: How old the counts in `tasks` are.
-        queues_age_seconds: How old those in `queues` are.
+        tasks_age_seconds: How old the counts in `tasks` are; null when there are none.
+        queues_age_seconds: How old those in `queues` are; null when they are not counted yet.
     """
 
     tasks: dict[Status, int]
     queues: dict[str, QueueStats]
     workers: int
-    tasks_age_seconds: float = 0.0
-    queues_age_seconds: float = 0.0
+    tasks_age_seconds: float | None = 0.0
+    queues_age_seconds: float | None = 0.0
 
 
 async def check_mongo(backend: Backend) -> str:
@@ -106,12 +106,12 @@ async def collect_stats(backend: Backend) -> Stats:
     overview = await look(backend)
     statuses = await backend.figures.statuses.get(CountStore(backend.mongo).by_status)
     return Stats(
-        tasks=statuses.figures,
-        tasks_age_seconds=statuses.age.total_seconds(),
+        tasks={} if statuses is None else statuses.figures,
+        tasks_age_seconds=None if statuses is None else statuses.age.total_seconds(),
         queues={
             queue.name: QueueStats(queue.ready, queue.deferred, queue.running, queue.oldest_ready_seconds, queue.paused)
-            for queue in overview.queues()
+            for queue in (overview.queues() if overview.figures else [])
         },
-        queues_age_seconds=overview.figures.age.total_seconds(),
+        queues_age_seconds=overview.age_s,
         workers=len(overview.workers),
     )

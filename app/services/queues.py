@@ -50,11 +50,16 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Every queue, who is alive, and what was counted when."""
+    """Every queue, who is alive, and what was counted when; None while the first count goes on."""
 
     settings: dict[str, QueueSettings]
     workers: list[WorkerDocument]
-    figures: Counted[dict[str, QueueFigures]]
+    figures: Counted[dict[str, QueueFigures]] | None
+
+    @property
+    def age_s(self) -> float | None:
+        """How many seconds old the figures are."""
+        return None if self.figures is None else self.figures.age.total_seconds()
 
     def queues(self) -> list[Queue]:
         """The queues, by name."""
@@ -62,7 +67,8 @@ class Overview:
 
     def queue(self, name: str) -> Queue:
         """One of them."""
-        settings, figures = self.settings[name], self.figures.figures.get(name, QueueFigures())
+        settings = self.settings[name]
+        figures = QueueFigures() if self.figures is None else self.figures.figures.get(name, QueueFigures())
         oldest_at = figures.oldest_ready_at
         return Queue(
             name=name,

@@ -12,12 +12,18 @@ from app.core.clock import utc_now
 Figures = TypeVar("Figures")
 
 WORTH = 10.0
-"""Figures are kept for as many times the time that they took, so that at most a tenth of any time goes into them."""
+"""Dear figures are kept for as many times the time they took, so that at most a tenth of any time goes into them."""
 
 LONGEST_S = 600.0
 
+CHEAP_S = 0.25
+"""Figures that took no longer are kept only as long as they took."""
+
 PATIENCE_S = 0.25
 """How long somebody waits for new figures when there are old ones."""
+
+FIRST_PATIENCE_S = 2.0
+"""How long somebody waits for the first figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +42,7 @@ class Counted(Generic[Figures]):
 class Recount(Generic[Figures]):
     """Counts again when the last count is too old, never twice at a time.
 
-    Whoever comes while a count is under way waits a moment for it, and then takes what there is; only before the first
-    count has there been nothing to take.
+    Whoever comes while a count is under way waits a moment for it, and then takes what there is.
     """
 
     def __init__(self) -> None:
@@ -45,30 +50,30 @@ class Recount(Generic[Figures]):
         self._good_until = 0.0
         self._counting: asyncio.Task[Counted[Figures]] | None = None
 
-    async def get(self, count: Callable[[], Awaitable[Figures]]) -> Counted[Figures]:
-        """The figures.
+    async def get(self, count: Callable[[], Awaitable[Figures]]) -> Counted[Figures] | None:
+        """The figures; None when the first count takes long.
 
         Args:
             count: Finds them; what it raises is raised to those who wait for it.
         """
-        if self._last is not None and time.monotonic() < self._good_until:
+        if time.monotonic() < self._good_until:
             return self._last
         if self._counting is None or self._counting.done():
             self._counting = asyncio.create_task(self._count(count))
             self._counting.add_done_callback(_seen)
         # A caller that is cancelled does not end the count of the others.
-        await asyncio.wait({self._counting}, timeout=None if self._last is None else PATIENCE_S)
-        if self._last is None or self._counting.done():
-            return self._counting.result()
-        return self._last
+        await asyncio.wait({self._counting}, timeout=FIRST_PATIENCE_S if self._last is None else PATIENCE_S)
+        return self._counting.result() if self._counting.done() else self._last
 
     async def _count(self, count: Callable[[], Awaitable[Figures]]) -> Counted[Figures]:
         at, begun = utc_now(), time.monotonic()
-        counted = Counted(await count(), at)
-        ended = time.monotonic()
-        self._good_until = ended + min(LONGEST_S, WORTH * (ended - begun))
-        self._last = counted
-        return counted
+        try:
+            self._last = Counted(await count(), at)
+        finally:
+            ended = time.monotonic()
+            took_s = ended - begun
+            self._good_until = ended + min(LONGEST_S, took_s if took_s <= CHEAP_S else WORTH * took_s)
+        return self._last
 
     async def close(self) -> None:
         """End a count that is under way."""

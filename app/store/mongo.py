@@ -78,6 +78,7 @@ class Mongo:
     database: AsyncIOMotorDatabase[Any]
     presence: Presence
     _threads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_THREADS))
+    _build: dict[str, Any] = field(default_factory=dict)
 
     def collection(self, name: str) -> Collection:
         """A collection whose writes are acknowledged once a majority has journaled them."""
@@ -99,6 +100,15 @@ class Mongo:
                 raise StoreUnavailable("MongoDB is not available: it has not answered for a while")
             with store_errors():
                 yield
+
+    async def takes_whole_ranges(self) -> bool:
+        """Whether the server takes all that is in the range of an index before it takes what was asked for of it.
+
+        Only the server for development does. What it says of itself is asked for once.
+        """
+        if not self._build:
+            self._build.update(await self.client.admin.command("buildInfo"))
+        return "secantusVersion" in self._build
 
     async def ping(self) -> None:
         """Return when the server answers.

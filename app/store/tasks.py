@@ -17,6 +17,7 @@ from app.store.documents import TaskDocument
 from app.store.key_holders import Holder, by_idempotency_key, find_holders, unique_key_holder
 from app.store.mongo import Cursor, Mongo
 from app.store.queues import QueueStore
+from app.store.spans import SpanPages
 
 DUPLICATE_KEY = 11000
 
@@ -138,6 +139,7 @@ class TaskStore:
         self._tasks = mongo.collection("tasks")
         self._queues = QueueStore(mongo)
         self._noted: set[str] = set()
+        self._pages = SpanPages(mongo)
 
     async def insert(self, documents: Sequence[TaskDocument]) -> dict[ObjectId, Holder]:
         """Keep new tasks; returns once a majority has journaled them all, and those that are answered instead.
@@ -160,6 +162,7 @@ class TaskStore:
         for _ in range(_TRIES):
             async with self._mongo.answering():
                 refused = await self._insert(remaining)
+                await self._pages.saw(max(document["_id"] for document in documents))
                 if not refused:
                     return instead
                 reasons = await find_holders(self._tasks, refused)
@@ -205,7 +208,10 @@ class TaskStore:
             bounds = query.setdefault("_id", {})
             bounds["$lt"] = min(ObjectId(after), bounds.get("$lt", ObjectId(after)))
         async with self._mongo.answering():
-            documents: list[TaskDocument] = await self._newest(query).limit(limit).to_list(length=limit)
+            if await self._pages.wanted():
+                return await self._pages.page(query, limit=limit)
+            with self._pages.whole():
+                documents: list[TaskDocument] = await self._newest(query).limit(limit).to_list(length=limit)
         return documents
 
     def _newest(self, query: dict[str, Any]) -> Cursor:
