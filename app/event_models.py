@@ -4,9 +4,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field, Json, JsonValue
 
-from app.core.event_id import EventId
+from app.core.event_id import PATTERN, EventId
 from app.core.ids import TaskId
 from app.core.states import Status
 from app.models import Progress
@@ -61,6 +61,20 @@ class TaskEvent(BaseModel):
     def to_json(self) -> str:
         """What is sent: what was not told is left out, and not null."""
         return self.model_dump_json(exclude_unset=True)
+
+
+class DeletedTask(BaseModel):
+    """The task is no longer kept: the data of the event `deleted`."""
+
+    id: str = Field(description="The task's id.")
+
+
+class StreamedEvent(BaseModel):
+    """One event of a stream, by the names that its lines have."""
+
+    id: str = Field(pattern=PATTERN, description="Which state is told; what a client comes back with.")
+    event: EventName = Field(description="What the event is about.")
+    data: Json[TaskEvent | DeletedTask]
 
 
 def event_id_of(document: "ChangeDocument") -> EventId:

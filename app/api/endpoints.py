@@ -28,7 +28,7 @@ from app.core.errors import (
     UniqueKeyTaken,
     WrongState,
 )
-from app.event_models import TaskEvent
+from app.event_models import StreamedEvent
 from app.models import Task
 from app.schedule_models import Schedule
 from app.services.observe import Stats
@@ -102,7 +102,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "GET", "/tasks/{task_id}/events", events.stream_task_events, "Follow a task to its end", "events", _READ,
         {
-            _OK: Answer("Its state, then its changes; the schema is that of each event's data.", TaskEvent,
+            _OK: Answer("Its state, then its changes; the schema is that of one event.", StreamedEvent,
                         media_type=MEDIA_TYPE),
             HTTPStatus.NO_CONTENT: Answer("It has ended, and the event given is the last one: do not come back."),
         },
@@ -110,7 +110,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         "GET", "/events", events.stream_events, "Follow every task", "events", _READ,
-        {_OK: Answer("Changes; the schema is that of each event's data.", TaskEvent, media_type=MEDIA_TYPE)},
+        {_OK: Answer("Changes; the schema is that of one event.", StreamedEvent, media_type=MEDIA_TYPE)},
         (TooManyStreams,),
     ),
     Endpoint(

@@ -12,7 +12,7 @@ from aiohttp_sse import EventSourceResponse
 from app.api.problems import STARTED
 from app.core.errors import StoreUnavailable
 from app.core.event_id import EventId
-from app.event_models import EventName, TaskEvent, event_name_of
+from app.event_models import DeletedTask, EventName, TaskEvent, event_name_of
 from app.services.stream import Change, Stream
 
 MEDIA_TYPE = "text/event-stream"
@@ -113,5 +113,5 @@ async def serve_stream(
 
 def _text_of(change: Change) -> str:
     if change.document is None:
-        return f'{{"id":"{change.id.task_id}"}}'
+        return DeletedTask(id=change.id.task_id).model_dump_json()
     return TaskEvent.from_document(change.document).to_json()

@@ -90,7 +90,7 @@ HEADERS: Mapping[object, RequestHeader] = MappingProxyType(
         EventId | None: RequestHeader(
             LAST_EVENT_ID,
             "The id of the last event that is known; only what came after it is told.",
-            {"type": "string", "pattern": EVENT_ID_PATTERN},
+            {"type": "string", "pattern": f"^$|{EVENT_ID_PATTERN}"},  # empty says nothing
             read_last_event_id,
         ),
     }

@@ -1,6 +1,7 @@
 """Streams of events: what they tell, from where they go on, and that nothing is lost with a signal."""
 
 import asyncio
+import json
 import socket
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -69,7 +70,9 @@ class TestOneTask:
             [event] = await source.events(1)
         operation = api.contract.document["paths"]["/tasks/{task_id}/events"]["get"]
         schema = operation["responses"]["200"]["content"]["text/event-stream"]["schema"]
-        api.contract.check_schema(schema, event.data)
+        api.contract.check_schema(schema, {"id": event.id, "event": event.name, "data": json.dumps(event.data)})
+        of_event = api.contract.document["components"]["schemas"]["StreamedEvent"]
+        api.contract.check_schema(of_event["properties"]["data"]["contentSchema"], event.data)
         assert set(event.data) == set(TaskEvent.model_fields) - {"result"}
         for name in event.data.keys() & task.keys():
             assert event.data[name] == task[name], name
@@ -250,6 +253,10 @@ class TestEveryTask:
             await source.silent(0.5)
             # A place lags behind by what a sweep looks back, so it grows past the first one only later.
             assert EventId.parse(source.last_event_id) != first
+
+    async def test_an_empty_id_says_nothing(self, api: Api) -> None:
+        async with listening(api.client, "/events", headers={"Last-Event-ID": ""}) as source:
+            assert source.response.status == 200
 
     @pytest.mark.parametrize("value", ["x", "-1", "1-2", "1" * 14, f"1-{'0' * 24}", "1764000000000-x-running"])
     async def test_what_was_never_an_id_is_refused(self, api: Api, value: str) -> None:

@@ -56,6 +56,7 @@ class Schemas {
     if (several) return several.flatMap((one, index) => [index ? " or " : "", ...this.type(one)]);
     if (schema.const !== undefined) return [JSON.stringify(schema.const)];
     if (schema.enum) return [schema.enum.map((value) => JSON.stringify(value)).join(" | ")];
+    if (schema.contentSchema) return ["JSON of ", ...this.type(schema.contentSchema)];
     if (schema.type === "array") return ["array of ", ...this.type(schema.items || {})];
     const any = Array.isArray(schema.type) ? schema.type.join(" or ") : schema.type || "any JSON";
     return [schema.format ? `${any} (${schema.format})` : any];
