@@ -21,6 +21,7 @@ from app.api.guard import Access
 from app.core.api_keys import ApiKey, KeyRing, Scope
 from app.core.ids import new_worker_id
 from app.core.task_type import TaskTypes
+from app.queue.audience import BEAT_S
 from app.queue.connect import open_redis
 from app.queue.signals import Signals
 from app.queue.task_queue import TaskQueue
@@ -200,6 +201,7 @@ def _start_background(
         prepared,
         asyncio.create_task(repeat("listening for signals", signals.run, every_s=SIGNALS_PAUSE_S)),
         asyncio.create_task(repeat("following changes", live.run_once, every_s=live_changes.GATHER_S)),
+        asyncio.create_task(repeat("telling of listeners", live.make_heard, every_s=BEAT_S)),
         asyncio.create_task(repeat("reconcile", reconciler.run_once, every_s=reconcile.INTERVAL_S, after=prepared)),
         asyncio.create_task(measure_lag(metrics)),
         asyncio.create_task(repeat("schedules", scheduler.run, every_s=RESTART_PAUSE_S, after=prepared)),

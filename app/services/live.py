@@ -6,7 +6,6 @@ dropped and never waited for; its client goes on from the last event that it got
 """
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +13,13 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from app.core.clock import to_ms, utc_now
-from app.core.errors import QueueUnavailable, StoreUnavailable, TooManyStreams
+from app.core.errors import StoreUnavailable, TooManyStreams
 from app.core.event_id import EventId
 from app.core.ids import TaskId
 from app.event_models import event_id_of
-from app.queue.audience import BEAT_S
 from app.queue.task_queue import TaskQueue
 from app.services.stream import Change, Stream
 from app.store.changes import BATCH, ChangeDocument, ChangeFilter, ChangeStore
-
-logger = logging.getLogger(__name__)
 
 GATHER_S = 0.02
 """At least this long between two looks, so that changes under load are read in batches."""
@@ -62,10 +58,11 @@ class Live:
         self._told: dict[TaskId, None] = {}
         self._suspected: dict[TaskId, None] = {}
         self._wake = asyncio.Event()
+        self._opened_one = asyncio.Event()
         self._closed = False
         self._seen: dict[str, EventId] = {}
         self._since = self._swept_until = utc_now()
-        self._look_at = self._sweep_at = self._beat_at = 0.0
+        self._look_at = self._sweep_at = 0.0
 
     def __len__(self) -> int:
         return len(self._of_all) + sum(map(len, self._of_task.values()))
@@ -113,10 +110,11 @@ class Live:
             raise TooManyStreams(self._max_streams)
         if len(self) == 0:
             # What changes before every process has heard of the listener is found by the first look.
-            self._beat_at, self._look_at = 0.0, asyncio.get_running_loop().time() + FIRST_LOOK_S
+            self._look_at = asyncio.get_running_loop().time() + FIRST_LOOK_S
         if self._closed:
             stream.close()
         self._wake.set()
+        self._opened_one.set()
         return stream
 
     def look_at(self, task_id: TaskId) -> None:
@@ -165,10 +163,11 @@ class Live:
         """
         await self._rest()
         if len(self) == 0:
+            self._told.clear()
+            self._suspected.clear()
             return
         clock = asyncio.get_running_loop().time
         try:
-            await self._beat(clock())
             for document in await self._taken(self._told):
                 self._deliver_to_its_own(document)
                 self._deliver_to_all(document)
@@ -190,7 +189,7 @@ class Live:
         while not (self._told or self._suspected):
             pause_s = None
             if len(self):
-                pause_s = min(self._look_at, self._beat_at, self._sweep_at if self._of_all else float("inf")) - clock()
+                pause_s = min(self._look_at, self._sweep_at if self._of_all else float("inf")) - clock()
                 if pause_s <= 0:
                     return
             self._wake.clear()
@@ -200,15 +199,18 @@ class Live:
             except TimeoutError:
                 return
 
-    async def _beat(self, now: float) -> None:
-        """Make the listeners heard."""
-        if now < self._beat_at:
-            return
-        self._beat_at = now + BEAT_S
-        try:
-            await self._queue.signal_audience()
-        except QueueUnavailable as error:
-            logger.warning("Cannot say that there are listeners, they will see changes a little later: %s", error)
+    async def make_heard(self) -> None:
+        """Wait until there are streams, and tell every process of them; to be done every `audience.BEAT_S` seconds.
+
+        Apart from `run_once`, which must not wait for a Redis that hangs.
+
+        Raises:
+            QueueUnavailable: Redis cannot serve; changes are seen a little later.
+        """
+        while len(self) == 0:
+            self._opened_one.clear()
+            await self._opened_one.wait()
+        await self._queue.signal_audience()
 
     async def _taken(self, task_ids: dict[TaskId, None]) -> list[ChangeDocument]:
         """The state of the first of these tasks, which are taken out; the rest is for the next pass."""

@@ -30,10 +30,20 @@ from tests.waiting import wait_until
 @pytest.fixture
 async def following(backend: Backend) -> AsyncIterator[Live]:
     """The streams of the backend, followed as web does."""
-    task = asyncio.create_task(repeat("following changes", backend.live.run_once, every_s=live_room.GATHER_S))
-    yield backend.live
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with _followed(backend.live):
+        yield backend.live
+
+
+@asynccontextmanager
+async def _followed(live: Live) -> AsyncIterator[None]:
+    loops = [
+        asyncio.create_task(repeat("following", live.run_once, every_s=live_room.GATHER_S)),
+        asyncio.create_task(repeat("listeners", live.make_heard, every_s=0.2)),
+    ]
+    yield
+    for loop in loops:
+        loop.cancel()
+    await asyncio.gather(*loops, return_exceptions=True)
 
 
 @pytest.fixture
@@ -95,14 +105,11 @@ async def followed_over(server: OwnServer, backend: Backend) -> AsyncIterator[Li
         queue = TaskQueue(client)
         live = Live(ChangeStore(backend.mongo), queue, max_streams=10)
         signals = web_signals(queue, Endings(), live)
-        loops = [
-            asyncio.create_task(repeat("signals", signals.run, every_s=0.05)),
-            asyncio.create_task(repeat("following", live.run_once, every_s=live_room.GATHER_S)),
-        ]
-        yield live
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        listening = asyncio.create_task(repeat("signals", signals.run, every_s=0.05))
+        async with _followed(live):
+            yield live
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
 
 
 @pytest.mark.usefixtures("deaf")
@@ -125,6 +132,33 @@ async def test_what_changed_while_redis_was_away_is_told_when_it_is_back(backend
             await server.start()
             for stream in (one, every):
                 assert await told_until(stream, "cancelled") == [("status", "cancelled")]
+
+
+async def test_a_redis_that_hangs_holds_no_change_back(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FIRST_LOOK_S", "LOOK_S", "SWEEP_S"):
+        monkeypatch.setattr(live_room, name, 0.3)
+    task = await submit_one(backend, "echo", delay=60)
+    async with own_redis(tmp_path) as server, followed_over(server, backend) as live:
+        with live.stream_of_task(TaskId(task.id)) as one:
+            one.start()
+            await told_until(one, "pending")
+            server.freeze()
+            assert await one.next(0.5) is None  # by now something waits for Redis
+            await backend.tasks.cancel_waiting(TaskId(task.id), now=utc_now(), expire_at=None)
+            change = await one.next(2)
+            server.thaw()
+    assert change is not None
+    assert change.id.status == "cancelled"
+
+
+async def test_what_is_told_when_the_last_stream_has_gone_is_forgotten(backend: Backend, following: Live) -> None:
+    """And not looked at again and again."""
+    with following.stream_of_all(ChangeFilter(), since=utc_now()):
+        following.on_signal("0" * 24)
+        following.look_at(TaskId("1" * 24))
+    await wait_until(lambda: not following._told and not following._suspected)
 
 
 async def test_a_flood_is_read_in_order_of_nothing_and_told_whole(
