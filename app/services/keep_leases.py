@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 
 from app.core.attempt import Attempt
 from app.core.clock import utc_now
-from app.core.errors import QueueUnavailable
+from app.core.errors import QueueUnavailable, StoreUnavailable
 from app.queue.leases import LeaseQueue, open_lease_queue
 from app.services.execute import STOP_PATIENCE_S, Executions, Interruption
 from app.services.supervise import repeat_in_thread
@@ -24,7 +24,7 @@ Interrupt = Callable[[Attempt, Interruption], None]
 
 
 class LeaseKeeper:
-    """Renews in MongoDB, whose word counts, and in Redis, so that nobody else is offered the task.
+    """Renews in MongoDB, whose word counts, and then in Redis, so that nobody else is offered the task.
 
     Args:
         store: The leases in MongoDB.
@@ -64,16 +64,24 @@ class LeaseKeeper:
         if not held:
             return
         try:
-            self._queue.renew(((each.queue, each.task_id, each.token) for each in held), lease=self._lease)
-        except QueueUnavailable as error:
-            logger.warning("Cannot renew %d leases in Redis: %s", len(held), error)
-        renewal = self._store.renew({attempt.task_id: attempt.token for attempt in held}, now=now)
+            renewal = self._store.renew({attempt.task_id: attempt.token for attempt in held}, now=now)
+        except StoreUnavailable:
+            self._renew_in_redis(held)  # that MongoDB is away takes no task from anybody
+            raise
+        # Not those that are lost: an id whose task has ended elsewhere is unknown to Redis, which would lease it anew.
+        self._renew_in_redis([attempt for attempt in held if attempt.task_id not in renewal.lost])
         self._metrics.leases(renewed=len(held) - len(renewal.lost), lost=len(renewal.lost))
         for attempt in held:
             if attempt.task_id in renewal.lost:
                 self._interrupt(attempt, Interruption.LEASE_LOST)
             elif attempt.task_id in renewal.cancel:
                 self._interrupt(attempt, Interruption.CANCEL)
+
+    def _renew_in_redis(self, held: Sequence[Attempt]) -> None:
+        try:
+            self._queue.renew(((each.queue, each.task_id, each.token) for each in held), lease=self._lease)
+        except QueueUnavailable as error:
+            logger.warning("Cannot renew %d leases in Redis: %s", len(held), error)
 
     def _latest_end(self, attempt: Attempt) -> datetime:
         return attempt.started_at + attempt.timeout + timedelta(seconds=STOP_PATIENCE_S) + self._lease

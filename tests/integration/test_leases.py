@@ -3,7 +3,9 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -12,12 +14,18 @@ from app.core.clock import to_ms, utc_now
 from app.core.errors import StoreUnavailable
 from app.core.ids import TaskId, WorkerId, new_lease_token
 from app.core.outcomes import Completed, ErrorCode, Failed, Failure
+from app.queue import keys
+from app.queue.leases import open_lease_queue
 from app.services.backend import Backend
+from app.services.keep_leases import LeaseKeeper
 from app.services.read import get_task
 from app.services.settle import Settler
 from app.store.attempts import AttemptStore
-from app.store.mongo import open_mongo
+from app.store.leases import LeaseStore
+from app.store.mongo import open_mongo, open_mongo_for_thread
 from app.store.settlements import Record, SettlementStore
+from app.telemetry.catalogue import Role
+from app.telemetry.metrics import Metrics
 from settings import Settings
 from tests.integration.conftest import RunWorker, ended, submit_one
 from tests.waiting import wait_until
@@ -110,6 +118,47 @@ async def test_a_lease_that_is_renewed_is_nobody_elses(backend: Backend, run_wor
     async with run_worker(lease_seconds=1), run_worker(lease_seconds=1):
         done = await ended(backend, await submit_one(backend, "sleep", {"seconds": 3}))
     assert [entry.outcome for entry in done.history] == ["completed"]
+
+
+async def _renew_once(settings: Settings, attempt: Attempt, mongo_url: str) -> None:
+    """As the thread of the worker that holds the attempt, or thinks that it does."""
+    executions = SimpleNamespace(all=lambda: [SimpleNamespace(attempt=attempt, waits=False)])
+
+    def renew() -> None:
+        with (
+            open_mongo_for_thread(mongo_url, settings.mongo_database, timeout=LEASE) as database,
+            open_lease_queue(settings.redis_url.get_secret_value(), timeout=LEASE) as queue,
+        ):
+            store = LeaseStore(database, lease=LEASE)
+            metrics = Metrics(Role.WORKER)
+            LeaseKeeper(store, queue, executions, Mock(), lease=LEASE, metrics=metrics).renew()  # type: ignore[arg-type]
+
+    await asyncio.to_thread(renew)
+
+
+async def test_who_was_frozen_leases_nothing_that_has_ended(backend: Backend, settings: Settings) -> None:
+    """Redis knows nothing of the id any more, so only MongoDB can say that the lease is gone."""
+    await submit_one(backend, "echo")
+    frozen, other = _attempts(backend, "frozen"), _attempts(backend, "other")
+    [zombie] = await _claim_and_begin(backend, frozen)
+    attempt = await _until_claimed(backend, other)
+    store = SettlementStore(backend.mongo, retention=None)
+    await Settler(store, backend.queue, backend.callbacks, patience=LEASE).settle(_completed(attempt, None))
+    await _renew_once(settings, zombie, settings.mongo_url.get_secret_value())
+    assert not await backend.queue.redis.exists(keys.in_progress(zombie.task_id))
+    assert not await backend.queue.redis.zcard(keys.leases("default"))
+
+
+async def test_a_lease_is_renewed_in_redis_while_mongodb_is_away(backend: Backend, settings: Settings) -> None:
+    """Else others would be offered what runs here."""
+    await submit_one(backend, "echo")
+    [attempt] = await _claim_and_begin(backend, _attempts(backend, "worker"))
+    await backend.queue.redis.flushall()
+    with pytest.raises(StoreUnavailable):
+        await _renew_once(settings, attempt, "mongodb://127.0.0.1:1")
+    assert await backend.queue.redis.exists(keys.in_progress(attempt.task_id))
+    await SettlementStore(backend.mongo, retention=None).settle([_completed(attempt, None)])
+    await backend.queue.redis.flushall()
 
 
 async def test_two_claims_of_the_same_id_begin_it_once(backend: Backend) -> None:
