@@ -1,6 +1,5 @@
 """Limits of queues with several worker processes, also while Redis is wiped or restarted."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack
@@ -32,6 +31,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
 
 WORKERS = 3
 DEFAULT = QueueName("default")
+BEHIND = QueueName("behind")
 
 
 @pytest.fixture
@@ -50,6 +50,7 @@ def settings(own: OwnServer, mongo_url: str, mongo_database: str) -> Settings:
         mongo_database=mongo_database,
         health_port=0,
         task_modules="tests.sample_tasks",
+        queues=f"{DEFAULT},{BEHIND}",
         lease_seconds=3,
         shutdown_grace_seconds=5,
     )
@@ -67,7 +68,7 @@ async def workers(backend: Backend, settings: Settings, tmp_path: Path) -> Async
     """Several processes that serve the default queue."""
     with ExitStack() as stack:
         for _ in range(WORKERS):
-            stack.enter_context(started("worker", settings, tmp_path, concurrency=20))
+            stack.enter_context(started("worker", settings, tmp_path, concurrency=20, queues=",".join(settings.queues)))
 
         async def serving() -> bool:
             alive = await backend.workers.alive(now=utc_now(), within=backend.worker_silence)
@@ -87,8 +88,12 @@ async def _set(backend: Backend, **fields: Any) -> None:
     await change_queue(backend, DEFAULT, lambda old: replace(old, **fields))
 
 
-async def _submit(backend: Backend, count: int, type: str = "test.who", seconds: float = 0.0) -> list[Task]:  # noqa: A002
-    accepted = await submit(backend, [Submission(type=type, payload={"seconds": seconds})] * count)
+async def _some_run(backend: Backend) -> bool:
+    return bool(await backend.mongo.collection("tasks").count_documents({"status": "running"}))
+
+
+async def _submit(backend: Backend, count: int, *, seconds: float = 0.0, queue: QueueName = DEFAULT) -> list[Task]:
+    accepted = await submit(backend, [Submission(type="test.who", payload={"seconds": seconds}, queue=queue)] * count)
     return [task for task in accepted if isinstance(task, Task)]
 
 
@@ -146,7 +151,9 @@ async def test_a_pause_holds_through_a_wipe(backend: Backend) -> None:
     tasks += await _submit(backend, 20)
     await wait_until(lambda: backend.queue.redis.exists(keys.EPOCH), 20, "Redis has been rebuilt")
     tasks += await _submit(backend, 20)
-    await asyncio.sleep(3)  # longer than a worker's poll
+    # A claim looks into the queues in turn, so whoever ran these has looked into the paused one each time.
+    for _ in range(20):
+        await _all_ended(backend, await _submit(backend, 3, queue=BEHIND))
     assert {(await get_task(backend, TaskId(task.id))).status for task in tasks} == {"pending"}
     assert (await get_queue(backend, DEFAULT)).paused
     resumed = utc_now()
@@ -186,9 +193,10 @@ async def test_max_running_holds_when_redis_forgets_what_runs(backend: Backend, 
 @pytest.mark.usefixtures("workers")
 async def test_a_change_holds_within_a_second(backend: Backend) -> None:
     tasks = await _submit(backend, 400, seconds=0.3)
+    await wait_until(lambda: _some_run(backend), 10)
     await _set(backend, paused=True)
     paused = utc_now()
-    await asyncio.sleep(2)
+    await wait_until(lambda: _is_gone(backend, keys.leases(DEFAULT)), 20, "what was claimed has ended")
     begun = [task for task in [await get_task(backend, TaskId(task.id)) for task in tasks] if task.started_at]
     assert 0 < len(begun) < 400
     last = max(task.started_at for task in begun if task.started_at)

@@ -122,11 +122,13 @@ async def test_ends_that_nobody_stays_with_are_found(backend: Backend, receiver:
     await backend.mongo.collection("tasks").update_one(
         {"_id": ObjectId(expired.id)}, {"$set": {"start_before": utc_now()}}
     )
-    for _ in range(2):
+
+    async def both_have_failed() -> bool:
         claim, _ = await backend.queue.claim("default", limit=2, lease=lease)
         await store.begin(claim, now=utc_now())
-        await asyncio.sleep(0.05)  # longer than the lease
-    await store.begin(claim, now=utc_now())
+        return all([(await get_task(backend, TaskId(task.id))).status == "failed" for task in (expired, lost)])
+
+    await wait_until(both_have_failed, 5)
     await backend.tasks.cancel_waiting(TaskId(cancelled.id), now=utc_now(), expire_at=None)
     states = {(await get_task(backend, TaskId(task.id))).callback.state for task in (expired, lost, cancelled)}  # type: ignore[union-attr]
     assert states == {"due"}
