@@ -187,7 +187,7 @@ class Scheduler:
             else:
                 slots, at, following = (), now, None
             tasks = self._tasks_of(document, slots, at) if slots else ()
-        except Exception as error:
+        except Exception as error:  # the validators of a payload are a user's code, which may raise anything
             if not isinstance(error, ValueError | Invalid):
                 logger.exception("The schedule %s cannot be read", document["_id"])
             return Refusal(document, Invalid.code, str(error) or type(error).__name__)
