@@ -168,8 +168,9 @@ def deaf(_ctx: Context, _payload: dict[str, Any]) -> None:
 
 
 @task("test.who", max_attempts=3)
-async def who(_ctx: Context, payload: Block) -> int:
-    """Says which process ran it."""
+async def who(ctx: Context, payload: Block) -> int:
+    """Says that it has begun, and in the end which process ran it."""
+    ctx.progress(0)
     await asyncio.sleep(payload.seconds)
     return os.getpid()
 

@@ -14,12 +14,19 @@ from app.queue import keys
 from app.services import change_many
 from settings import Settings
 from tests.api.conftest import Answer, Api
+from tests.waiting import wait_until
 
 ChangeTask = Callable[..., None]
 MongoClient = pymongo.MongoClient[dict[str, Any]]
 
 FAILED = {"code": "handler_error", "message": "no", "traceback": None}
 TIMED_OUT = {"code": "timed_out", "message": "late", "traceback": None}
+
+
+@pytest.fixture(autouse=True)
+async def _rebuilt(api: Api, redis_client: redis.Redis) -> None:
+    """Web's first rebuild may read a task before a test changes it, and offer it after."""
+    await wait_until(lambda: redis_client.exists(keys.EPOCH), what="the first rebuild is over")
 
 
 @pytest.fixture

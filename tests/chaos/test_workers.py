@@ -37,6 +37,15 @@ async def _until_running(backend: Backend, *tasks: Task) -> None:
     await wait_until(running, 20, "not all are running")
 
 
+async def _until_in_handler(backend: Backend, task: Task) -> None:
+    """A task is running as soon as MongoDB says so, which may be before its worker has heard of it."""
+
+    async def reports() -> bool:
+        return (await _read(backend, task)).progress is not None
+
+    await wait_until(reports, 20, "the handler has not begun")
+
+
 async def _exit_code(process: Process) -> int:
     return await asyncio.to_thread(process.wait)
 
@@ -73,8 +82,8 @@ async def test_kill_9_with_twenty_running_tasks(backend: Backend, settings: Sett
 async def test_a_frozen_worker_has_no_say_when_it_thaws(backend: Backend, settings: Settings, tmp_path: Path) -> None:
     """SIGSTOP past the lease, SIGCONT: the zombie's outcome changes nothing, and it takes new work."""
     with started("worker", settings, tmp_path, lease_seconds=LEASE_S) as frozen:
-        task = await submit_one(backend, "test.who", {"seconds": 1})
-        await _until_running(backend, task)
+        task = await submit_one(backend, "test.who", {"seconds": 3})
+        await _until_in_handler(backend, task)
         frozen.send(signal.SIGSTOP)
         with started("worker", settings, tmp_path, lease_seconds=LEASE_S) as other:
             done = await ended(backend, task, timeout_s=20)
