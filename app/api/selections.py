@@ -5,20 +5,19 @@ import binascii
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from app.api.endpoint import Reply
+from app.api.filters import FilterFields
 from app.core import limits
 from app.core.clock import from_ms, to_ms, utc_now
 from app.core.ids import TaskId
-from app.core.outcomes import ErrorCode
 from app.core.states import UNFINISHED, Status
-from app.models import Moment, Name
+from app.models import Name
 from app.services import change_many
 from app.services.backend import Backend
 from app.store.attempts import CLOCK_TOLERANCE
 from app.store.selection import Selection
-from app.store.tasks import TaskFilter
 
 _VERSION = b"\x02"
 _MOMENT_BYTES = 8
@@ -57,16 +56,8 @@ def _known_cursor(text: str) -> str:
     return text
 
 
-class _Change(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    type: Name | None = Field(None, description="Exactly this type.")
-    queue: Name | None = Field(None, description="Exactly this queue.")
+class _Change(FilterFields):
     tags: tuple[Name, ...] = Field((), max_length=limits.MAX_TAGS, description="All of these.")
-    schedule: Name | None = Field(None, description="Submitted by this schedule.")
-    created_after: Moment | None = Field(None, description="Created at this moment or later.")
-    created_before: Moment | None = Field(None, description="Created before this moment.")
-    error_code: ErrorCode | None = Field(None, description="The last attempt failed with this code.")
     all: bool = Field(default=False, strict=True, description="Instead of a filter: all there are.")
     dry_run: bool = Field(default=False, strict=True, description="Count what matches, change nothing.")
     limit: int = Field(
@@ -87,16 +78,7 @@ class _Change(BaseModel):
 
     def selection(self, statuses: tuple[Status, ...], *, unasked: bool) -> Selection:
         """What is to be changed."""
-        which = TaskFilter(
-            statuses=statuses,
-            type=self.type,
-            queue=self.queue,
-            tags=self.tags,
-            schedule=self.schedule,
-            created_after=self.created_after,
-            created_before=self.created_before,
-            error=self.error_code,
-        )
+        which = self.to_filter(statuses, self.tags)
         until, after = (utc_now() + CLOCK_TOLERANCE, None) if self.cursor is None else read_cursor(self.cursor)
         return Selection(which, until, after, unasked=unasked)
 

@@ -8,14 +8,13 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.api.endpoint import Reply
+from app.api.filters import FilterFields
 from app.core import limits
 from app.core.ids import TaskId
-from app.core.outcomes import ErrorCode
 from app.core.states import Status
-from app.models import Moment, Name, Task
+from app.models import Name, Task
 from app.services import change, read
 from app.services.backend import Backend
-from app.store.tasks import TaskFilter
 
 _CURSOR_VERSION = b"\x01"
 _CURSOR_BYTES = 1 + 12  # the version and the 12 bytes of an id
@@ -50,17 +49,11 @@ class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class ListQuery(_Query):
+class ListQuery(FilterFields):
     """Which tasks, and how many of them."""
 
     status: tuple[Status, ...] = Field((), description="Any of these; may be repeated.")
-    type: Name | None = Field(None, description="Exactly this type.")
-    queue: Name | None = Field(None, description="Exactly this queue.")
     tag: tuple[Name, ...] = Field((), max_length=limits.MAX_TAGS, description="All of these; may be repeated.")
-    schedule: Name | None = Field(None, description="Submitted by this schedule.")
-    created_after: Moment | None = Field(None, description="Created at this moment or later.")
-    created_before: Moment | None = Field(None, description="Created before this moment.")
-    error_code: ErrorCode | None = Field(None, description="Whose last attempt failed with this code.")
     limit: int = Field(50, ge=1, le=limits.MAX_PAGE, description="The most tasks in one page.")
     cursor: Annotated[str, AfterValidator(_known_cursor)] | None = Field(
         None, description="`next_cursor` of the page before."
@@ -88,16 +81,7 @@ class TaskPage(BaseModel):
 
 async def list_tasks(backend: Backend, query: ListQuery) -> Reply:
     """One page of tasks."""
-    which = TaskFilter(
-        statuses=query.status,
-        type=query.type,
-        queue=query.queue,
-        tags=query.tag,
-        schedule=query.schedule,
-        created_after=query.created_after,
-        created_before=query.created_before,
-        error=query.error_code,
-    )
+    which = query.to_filter(query.status, query.tag)
     after = None if query.cursor is None else read_cursor(query.cursor)
     page = await read.list_tasks(backend, which, limit=query.limit, after=after)
     next_cursor = None if page.next_after is None else write_cursor(page.next_after)
