@@ -45,7 +45,7 @@ test-browser: $(VENV)/.dev ## run the tests that need a Chromium on PATH
 chaos: $(VENV)/.dev ## hurt processes and servers one at a time, then all at once (SEED=4711 repeats a storm)
 	@STORM_SEED=$(SEED) $(PY) -m pytest -o faulthandler_timeout=1800 $(ARGS) tests/chaos
 
-bench: $(VENV)/.dev ## measure the service beside its peers, write docs/performance.md (ARGS=--quick: 3 minutes)
+bench: $(VENV)/.dev ## measure the service beside its peers, write docs/performance.md (28 minutes; ARGS=--quick: 3)
 	@$(PY) -m bench.service $(ARGS)
 
 bench-engine: $(VENV)/.dev ## measure the engine beside arq, write docs/performance-engine.md (ARGS=--quick: a minute)
