@@ -59,21 +59,21 @@ async def test_a_write_that_took_long_to_be_seen_is_found_later(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When it appears, the first look has been past its time."""
-    monkeypatch.setattr(reconcile, "SOON", timedelta(0))
-    monkeypatch.setattr(reconcile, "LATER", timedelta(milliseconds=300))
-    monkeypatch.setattr(reconcile, "LATER_EVERY", 2)
-    documents = [new_document(Submission(type="echo"), backend.types, utc_now()) for _ in range(3)]
+    now = utc_now()
+    monkeypatch.setattr(reconcile, "utc_now", lambda: now)
+    documents = [new_document(Submission(type="echo"), backend.types, now) for _ in range(3)]
     reconciler = _reconciler(backend)
-    for _ in range(4):
+    for _ in range(3):
+        await reconciler.run_once()
+        now += reconcile.SOON
+    await backend.tasks.insert(documents)
+    for _ in range(reconcile.LATER_EVERY):
         await reconciler.run_once()
     assert await _queued(backend) == set()
-    await backend.tasks.insert(documents)
-
-    async def queued() -> bool:
+    now += reconcile.LATER
+    for _ in range(reconcile.LATER_EVERY):
         await reconciler.run_once()
-        return len(await _queued(backend)) == len(documents)
-
-    await wait_until(queued, 5)
+    assert len(await _queued(backend)) == len(documents)
 
 
 async def test_what_is_queued_stays_as_it_is(backend: Backend) -> None:
