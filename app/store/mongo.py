@@ -51,6 +51,10 @@ _PASSING = frozenset({91, 189, 11600, 11602, 10107, 13435, 13436, 262, 50, 24, 1
 """Server error codes of step-downs, shutdowns and time-outs: the same write may succeed later."""
 
 
+_TOO_LARGE = frozenset({10334, 17419})
+"""Server error codes of documents and updates that are too large."""
+
+
 class Presence:
     """Whether there is a server that takes writes, as the driver's own monitors see it."""
 
@@ -212,6 +216,8 @@ def store_errors() -> Iterator[None]:
     except OperationFailure as error:
         if error.code in _PASSING:
             raise StoreUnavailable(f"MongoDB cannot serve now: {error.code}") from error
+        if error.code in _TOO_LARGE:
+            raise StoreRefused(f"this is too large to be stored: {error}") from error
         raise
 
 
