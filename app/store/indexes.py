@@ -37,7 +37,13 @@ INDEXES: tuple[Index, ...] = (
     Index("tasks", "status_newest", _newest("status"), "GET /tasks?status=, counts by status", {}),
     Index("tasks", "type_newest", _newest("type"), "GET /tasks?type=", {}),
     Index("tasks", "queue_newest", _newest("queue"), "GET /tasks?queue=", {}),
-    Index("tasks", "tags_newest", _newest("tags"), "GET /tasks?tag=", {}),
+    Index(
+        "tasks",
+        "tag_newest",
+        _newest("tags"),
+        "GET /tasks?tag=; tasks without tags cost nothing here",
+        {"partialFilterExpression": {"tags": {"$gt": ""}}},
+    ),
     Index(
         "tasks",
         "error_newest",
@@ -94,7 +100,13 @@ INDEXES: tuple[Index, ...] = (
         "what waits although its start_before has passed; tasks without one cost nothing here",
         {"partialFilterExpression": {"start_before": {"$gt": FIRST_MOMENT}}},
     ),
-    Index("tasks", "expiry", (("expire_at", ASCENDING),), "removal of finished tasks", {"expireAfterSeconds": 0}),
+    Index(
+        "tasks",
+        "expired",
+        (("expire_at", ASCENDING),),
+        "removal of finished tasks; unfinished ones cost nothing here",
+        {"expireAfterSeconds": 0, "partialFilterExpression": {"expire_at": {"$gt": FIRST_MOMENT}}},
+    ),
     Index(
         "tasks",
         "schedule_newest",

@@ -252,7 +252,7 @@ async def test_retention(backend: Backend, run_worker: RunWorker, days: float, k
         assert task.finished_at is not None
         assert task.expire_at == (None if kept is None else task.finished_at + kept)
     indexes = await backend.mongo.collection("tasks").index_information()
-    assert (indexes["expiry"]["key"], indexes["expiry"]["expireAfterSeconds"]) == ([("expire_at", 1)], 0)
+    assert (indexes["expired"]["key"], indexes["expired"]["expireAfterSeconds"]) == ([("expire_at", 1)], 0)
 
 
 async def _knows_only_the_epoch(backend: Backend) -> bool:
