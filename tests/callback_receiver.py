@@ -22,17 +22,20 @@ class Receiver:
         answers: The status of each answer to come; 204 when there is none left.
         messages: The bodies, each verified.
         headers: The headers of each.
+        bodies: As they came.
     """
 
     secret: str = SECRET
     answers: list[int] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
     url: str = ""
 
     async def receive(self, request: web.Request) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.messages.append(Webhook(self.secret).verify(await request.read(), headers))
+        self.bodies.append(await request.read())
+        self.messages.append(Webhook(self.secret).verify(self.bodies[-1], headers))
         self.headers.append(headers)
         # Retry-After, so that a test does not wait for the backoff.
         return web.Response(status=self.answers.pop(0) if self.answers else 204, headers={"Retry-After": "0"})

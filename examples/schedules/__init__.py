@@ -1,0 +1,1 @@
+"""A schedule from its first slot to its end."""
