@@ -30,6 +30,7 @@ from app.services import reconcile
 from app.services.accept import Acceptor
 from app.services.backend import Backend
 from app.services.callbacks import Callbacks
+from app.services.collect_garbage import collect_garbage_rarely
 from app.services.figures import Figures
 from app.services.listen import web_signals
 from app.services.live import Live
@@ -79,6 +80,7 @@ def run(settings: Settings, seat: Seat | None = None) -> int:
         settings.log_level, settings.log_format, modules=settings.task_modules, access_log=settings.access_log
     )
     types = load_task_modules(settings.task_modules)
+    collect_garbage_rarely()
     with (
         open_tracing(Role.WEB, exports=settings.exports_spans) as tracing,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,

@@ -20,6 +20,7 @@ from app.queue.worker import LeasedWorker
 from app.services.accept import Acceptor
 from app.services.attend import WorkerParts, attend, problems_of
 from app.services.callbacks import Callbacks
+from app.services.collect_garbage import collect_garbage_rarely
 from app.services.context import HttpAccess
 from app.services.handler_child import ProcessSettings
 from app.services.handler_pools import HandlerPools, open_handler_pools, threads_left
@@ -64,6 +65,7 @@ def run(settings: Settings, seat: Seat | None = None) -> int:
     """
     configure_logging(settings.log_level, settings.log_format, modules=settings.task_modules)
     types = load_task_modules(settings.task_modules)
+    collect_garbage_rarely()
     with (
         open_tracing(Role.WORKER, exports=settings.exports_spans) as tracing,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from app.core.attempt import Attempt
 from app.core.backoff import Backoff
@@ -65,12 +66,7 @@ def attempt_of(document: TaskDocument) -> Attempt:
         losses=document["losses"],
         max_attempts=document["max_attempts"],
         timeout=timedelta(seconds=document["timeout_s"]),
-        backoff=Backoff(
-            base=timedelta(seconds=backoff["base_s"]),
-            max=timedelta(seconds=backoff["max_s"]),
-            factor=backoff["factor"],
-            jitter=backoff["jitter"],
-        ),
+        backoff=_backoff_of(backoff["base_s"], backoff["max_s"], backoff["factor"], jitter=backoff["jitter"]),
         started_at=document["started_at"],
         cancel_requested=document["cancel_requested_at"] is not None,
         run_at=document["run_at"],
@@ -80,6 +76,12 @@ def attempt_of(document: TaskDocument) -> Attempt:
         earlier=_earlier(document),
         taken_over=_was_lost(document),
     )
+
+
+@lru_cache(maxsize=256)
+def _backoff_of(base_s: float, max_s: float, factor: float, *, jitter: bool) -> Backoff:
+    """Nearly every task has the backoff of its type."""
+    return Backoff(timedelta(seconds=base_s), timedelta(seconds=max_s), factor, jitter)
 
 
 def _earlier(document: TaskDocument) -> tuple[str, ...]:
