@@ -86,7 +86,10 @@ async def test_together_is_written_what_is_written_alone(backend: Backend, reten
 
 
 async def test_each_outcome_among_others_needs_its_own_lease(backend: Backend) -> None:
-    """One that another worker has taken over stays as it is; so does one that has been settled."""
+    """One that another worker has taken over stays as it is; so does one that has been settled.
+
+    Fails without the token in the filter of the update that they share.
+    """
     store = SettlementStore(backend.mongo, retention=None)
     records = [_record(attempt, "mine") for attempt in await _begun(backend, 4)]
     taken = ObjectId(records[0].settlement.attempt.task_id)
