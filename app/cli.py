@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from app.core.errors import TaskModuleError, TaskTypeError
+from app.core.errors import BadServerUrl, TaskModuleError, TaskTypeError
 
 if TYPE_CHECKING:
     from settings import Settings
@@ -127,7 +127,7 @@ def _with_settings(run: "Callable[[Settings], int]") -> int:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return run(load_settings())
-    except (SettingsError, TaskModuleError, TaskTypeError) as error:
+    except (SettingsError, BadServerUrl, TaskModuleError, TaskTypeError) as error:
         return _refuse(str(error), BAD_USAGE)
 
 
@@ -143,7 +143,17 @@ def worker(processes: Processes = 1, seat: SeatText = "") -> int:
     return _with_settings(partial(_run_role, "worker", processes, seat))
 
 
+def _check_servers(settings: "Settings") -> None:
+    from app.queue.redis_url import check_redis_url  # noqa: PLC0415 - see above
+    from app.store.mongo_url import check_mongo_url  # noqa: PLC0415 - see above
+
+    check_mongo_url(settings.mongo_url.get_secret_value())
+    check_redis_url(settings.redis_url.get_secret_value())
+
+
 def _run_role(role: str, processes: int, seat: str, settings: "Settings") -> int:
+    if not seat:  # else it was done before, and a name server that is away now is no reason to end all
+        _check_servers(settings)
     if processes > 1:
         if role == "web" and settings.port == 0:
             return _refuse("PORT: 0 takes a free port, which several processes cannot share", BAD_USAGE)
@@ -172,6 +182,7 @@ def _run_dev(settings: "Settings") -> int:
     from app.embedded import dev  # noqa: PLC0415 - see above
     from app.embedded.servers import EmbeddedError  # noqa: PLC0415 - see above
 
+    _check_servers(settings)
     try:
         return dev.run(settings, partial(print, flush=True))
     except EmbeddedError as error:

@@ -132,6 +132,15 @@ class TaskModuleError(ArqiveError):
     code = "bad_task_module"
 
 
+class BadServerUrl(ArqiveError):  # noqa: N818 - a fact about the setting
+    """The URL of MongoDB or Redis is one that its client cannot use: `str(error)` begins with the setting's name."""
+
+    code = "bad_server_url"
+
+    def __init__(self, setting: str, reason: str) -> None:
+        super().__init__(f"{setting}: {reason}")
+
+
 class UnusableResult(ArqiveError):  # noqa: N818 - a fact about the result
     """What a handler returned cannot be kept: not JSON, or too large. `code` says which."""
 

@@ -10,6 +10,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from app.core.errors import QueueUnavailable
+from app.queue.redis_url import keepalive_of
 
 CONNECT_TIMEOUT_S = 1.0
 ANSWER_TIMEOUT_S = 5.0
@@ -39,8 +40,8 @@ async def open_redis(url: str) -> AsyncIterator[ArqRedis]:
         url,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=ANSWER_TIMEOUT_S,
-        socket_keepalive=True,
         health_check_interval=15,
+        **keepalive_of(url),
     )
     redis = ArqRedis(pool, job_serializer=encode_job, job_deserializer=decode_job)
     try:

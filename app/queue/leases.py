@@ -10,6 +10,7 @@ from redis import Redis
 
 from app.core.ids import LeaseToken, TaskId
 from app.queue.connect import queue_errors
+from app.queue.redis_url import keepalive_of
 from app.queue.scripts import RENEW, renew_arguments
 
 CHUNK = 500
@@ -45,7 +46,7 @@ class LeaseQueue:
 def open_lease_queue(url: str, *, timeout: timedelta) -> Iterator[LeaseQueue]:
     """Connect, lazily. No answer is waited for longer than `timeout`."""
     seconds = timeout.total_seconds()
-    redis = Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, socket_keepalive=True)
+    redis = Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, **keepalive_of(url))
     try:
         yield LeaseQueue(redis)
     finally:

@@ -16,6 +16,7 @@ from pymongo import MongoClient, WriteConcern
 from pymongo.database import Database
 from pymongo.errors import (
     BulkWriteError,
+    ConfigurationError,
     ConnectionFailure,
     DocumentTooLarge,
     ExecutionTimeout,
@@ -205,6 +206,9 @@ def store_errors() -> Iterator[None]:
         yield
     except (ConnectionFailure, ExecutionTimeout, WTimeoutError) as error:
         raise StoreUnavailable(f"MongoDB is not available: {type(error).__name__}") from error
+    except ConfigurationError as error:
+        # The URL was found to be sound at the start: a name of mongodb+srv:// cannot be looked up just now.
+        raise StoreUnavailable(f"MongoDB is not available: {error}") from error
     except BulkWriteError as error:
         details = error.details or {}
         codes = {each.get("code") for each in details.get("writeErrors", [])}
