@@ -20,6 +20,7 @@ from bench.engine.pickup import measure_pickup
 from bench.engine.plan import Plan, Results
 from bench.engine.report import VARIANTS, page
 from bench.engine.systems import ARQ_DEFAULT, ARQ_TUNED, ARQIVE, ARQIVE_DEFAULT, Feeds, open_feeds
+from bench.interruptible import interruptible, tell
 from bench.machine import describe
 from bench.servers import UnusableServerError, open_servers
 
@@ -101,10 +102,5 @@ async def _drain_all(drains: Drains, feeds: Feeds, sizes: Plan) -> None:
                     await drains.run(Setup(system, 1, 0), tell)
 
 
-def tell(line: str) -> None:
-    """Progress, apart from the report."""
-    print(line, file=sys.stderr, flush=True)
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(interruptible(main))

@@ -78,7 +78,11 @@ async def open_fleet(
         fleet = Fleet([])
         for _ in range(workers):
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_MOST_OUTPUT
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=_MOST_OUTPUT,
+                start_new_session=True,  # Ctrl-C is for this process, which then ends them
             )
             stack.push_async_callback(_end, process)
             fleet.processes.append(process)

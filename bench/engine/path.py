@@ -158,13 +158,13 @@ async def _started(stack: Stack, servers: Servers) -> AsyncIterator[tuple[int, l
 async def _start(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> asyncio.subprocess.Process:
     with log.open("wb") as output:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", *arguments, env=environment, stdout=output, stderr=output
+            sys.executable, "-m", *arguments, env=environment, stdout=output, stderr=output, start_new_session=True
         )
 
 
 def _show_after_failure(log: Path, kind: type[BaseException] | None, *_: object) -> None:
     """Otherwise nobody wants to see it: arq ends with a traceback when it is stopped between two commands."""
-    if kind is not None:
+    if kind is not None and issubclass(kind, Exception):  # not where somebody has interrupted the run
         sys.stderr.write(log.read_text(encoding="utf-8"))
 
 

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from app.embedded.servers import EmbeddedError
 from bench import mongo_server, node_packages
+from bench.interruptible import interruptible, tell
 from bench.machine import describe
 from bench.meter import Meter
 from bench.queue.measure import measure_queue
@@ -139,10 +140,5 @@ async def _measure_embedded(results: Results) -> None:
                 await measure_drain(lab, results.plan, keys, results.embedded.drains, tell)
 
 
-def tell(line: str) -> None:
-    """Progress, apart from the report."""
-    print(line, file=sys.stderr, flush=True)
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(interruptible(main))

@@ -69,6 +69,7 @@ async def send_load(options: Options) -> Load:
         *(sys.executable, "-m", "bench.load", options.to_json()),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for this process, which then ends it
     )
     try:
         output, errors = await process.communicate()
