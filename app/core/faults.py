@@ -13,7 +13,7 @@ class FaultPoint(StrEnum):
     AFTER_BEGIN = "after_begin"  # running in MongoDB, the handler has not started
     BEFORE_SETTLE = "before_settle"  # the handler has ended, nothing is recorded
     AFTER_SETTLE = "after_settle"  # recorded in MongoDB, Redis does not know
-    AFTER_FINISH = "after_finish"  # Redis knows, nobody was told
+    AFTER_FINISH = "after_finish"  # Redis knows, and who waits was told
     BEFORE_CALLBACK = "before_callback"  # a task has ended, its callback is owed
     AFTER_CALLBACK = "after_callback"  # the task that delivers it is kept, nobody has noted that
     AFTER_HAND_OVER = "after_hand_over"  # it is noted, and not queued

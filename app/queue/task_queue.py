@@ -131,7 +131,10 @@ class TaskQueue:
         return Claim(queue, token, claimed.task_ids), look_at
 
     async def settle(self, queue: str, endings: Sequence[Ending]) -> None:
-        """End leases; ids that are due again go back to the queue and wake its workers."""
+        """End leases: ids that are due again go back to the queue and wake its workers, others have ended.
+
+        Whoever waits for those is told.
+        """
         with queue_errors():
             await self._scripts.settle(queue, endings, now_ms=to_ms(utc_now()))
             due = [ending.due_ms for ending in endings if ending.due_ms is not None]

@@ -92,19 +92,17 @@ class Settler:
     async def _tell(self, records: Sequence[Record]) -> None:
         await reach(FaultPoint.AFTER_SETTLE)
         endings: dict[str, list[Ending]] = defaultdict(list)
-        ended: list[TaskId] = []
         again: list[TaskId] = []
         for record in records:
             attempt, again_at = record.settlement.attempt, record.settlement.runs_again_at
             due_ms = None if again_at is None else to_ms(again_at)
             endings[attempt.queue].append(Ending(attempt.task_id, attempt.token, attempt.priority, due_ms))
-            (ended if again_at is None else again).append(attempt.task_id)
+            if again_at is not None:
+                again.append(attempt.task_id)
         try:
             for queue, of_queue in endings.items():
                 await self._queue.settle(queue, of_queue)
             await reach(FaultPoint.AFTER_FINISH)
-            if ended:
-                await self._queue.signal_ended(ended)
             await self._queue.signal_changed(again)
         except QueueUnavailable as error:
             # The outcome is recorded; what is left in Redis is found by the next claim.

@@ -51,7 +51,6 @@ _THREADS = 5 * (os.cpu_count() or 1)
 _PASSING = frozenset({91, 189, 11600, 11602, 10107, 13435, 13436, 262, 50, 24, 112, 6, 7, 89, 9001, 64})
 """Server error codes of step-downs, shutdowns and time-outs: the same write may succeed later."""
 
-
 _TOO_LARGE = frozenset({10334, 17419})
 """Server error codes of documents and updates that are too large."""
 

@@ -74,7 +74,6 @@ class EmptyRunner:
 
     async def _finish(self, attempts: Sequence[Attempt]) -> None:
         await self._queue.settle(QUEUE, [Ending(attempt.task_id, attempt.token) for attempt in attempts])
-        await self._queue.signal_ended([attempt.task_id for attempt in attempts])
 
 
 class WrappedRunner(EmptyRunner):

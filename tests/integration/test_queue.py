@@ -122,6 +122,23 @@ async def test_only_the_holder_ends_a_lease(queue: TaskQueue) -> None:
     assert await queue.redis.keys("*") == [], "nothing of a finished task is left"
 
 
+async def test_who_waits_is_told_of_all_that_ended(queue: TaskQueue) -> None:
+    """Of one that another lease holds too: its task has ended in MongoDB. Not of one that runs again."""
+    for number in (1, 2, 3):
+        await _dispatch(queue, number)
+    claim, _ = await queue.claim("default", limit=3, lease=MINUTE)
+    again = Ending(_id(3), claim.token, 0, to_ms(utc_now()))
+    async with queue.redis.pubsub() as heard:
+        await heard.subscribe(keys.ENDED_CHANNEL)
+        await heard.get_message(timeout=5)
+        await queue.settle("default", [Ending(_id(1), claim.token), Ending(_id(2), LeaseToken("another")), again])
+        await queue.settle("default", [again])
+        message = await heard.get_message(timeout=5)
+        assert message is not None
+        assert message["data"].decode() == f"{_id(1)} {_id(2)}"
+        assert await heard.get_message(timeout=0.1) is None
+
+
 async def test_a_renewal_is_for_the_holder_only(queue: TaskQueue, settings: Settings) -> None:
     await _dispatch(queue, 1)
     await _dispatch(queue, 2)

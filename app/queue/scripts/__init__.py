@@ -82,8 +82,9 @@ class Scripts:
 
     async def settle(self, queue: str, endings: Sequence[Ending], *, now_ms: int) -> None:
         """End leases; see settle.lua."""
-        channel = keys.wake_channel(queue)
-        args: list[str | int | float] = [keys.IN_PROGRESS_PREFIX, keys.JOB_PREFIX, keys.READY_BAND, channel]
+        args: list[str | int | float] = [
+            keys.IN_PROGRESS_PREFIX, keys.JOB_PREFIX, keys.READY_BAND, keys.wake_channel(queue), keys.ENDED_CHANNEL
+        ]  # fmt: skip
         for ending in endings:
             if ending.due_ms is None:
                 args += [ending.task_id, ending.token, "", 0]
