@@ -17,7 +17,7 @@ class Worker:
     Attributes:
         id: Host, process id and a random part.
         queues: What it serves, in order of preference.
-        types: The task types that it knows.
+        types: The task types that it knows and clients can submit.
         concurrency: The most tasks that it runs at the same time.
         running: Tasks that it ran when it was last seen.
         started_at: Since when it serves.
@@ -41,12 +41,13 @@ class WorkerList(BaseModel):
 
 async def list_workers(backend: Backend) -> Reply:
     """Who serves what."""
+    internal = {each.name for each in backend.types.values() if each.internal}
     alive = await backend.workers.alive(now=utc_now(), within=backend.worker_silence)
     workers = [
         Worker(
             id=each["_id"],
             queues=each["queues"],
-            types=each["types"],
+            types=[name for name in each["types"] if name not in internal],
             concurrency=each["concurrency"],
             running=each["running"],
             started_at=each["started_at"],

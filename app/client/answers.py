@@ -54,7 +54,7 @@ class Worker(_Answer):
     Attributes:
         id: Host, process id and a random part.
         queues: What it serves, in order of preference.
-        types: The task types that it knows.
+        types: The task types that it knows and clients can submit.
         concurrency: The most tasks that it runs at the same time.
         running: Tasks that it ran when it was last seen.
         started_at: Since when it serves.

@@ -5,6 +5,10 @@ from typing import Any
 
 import pytest
 
+from app.core.callbacks import DELIVER_TYPE
+from app.core.clock import utc_now
+from app.store.workers import WorkerDocument
+from app.tasks.registry import load_task_modules
 from tests.api.conftest import Api, RunApi
 from tests.callback_receiver import SECRET
 
@@ -70,4 +74,20 @@ async def test_clients_cannot_have_something_signed(signing: Api) -> None:
     answer = await signing.post("/tasks", {"type": "callback.deliver", "payload": payload})
     assert (answer.status, answer.fields) == (422, {"type"})
     assert "known are echo" in str(answer.json["errors"])
-    assert "callback.deliver" not in [each["name"] for each in (await signing.get("/types")).json["items"]]
+
+
+async def test_what_tells_of_types_leaves_the_internal_one_out(signing: Api) -> None:
+    types = list(load_task_modules(()))
+    assert DELIVER_TYPE in types
+    now = utc_now()
+    worker: WorkerDocument = {
+        "_id": "w1", "queues": ["default"], "types": types, "concurrency": 1, "running": 0, "started_at": now,
+        "seen_at": now,
+    }  # fmt: skip
+    await signing.backend.workers.beat(worker)
+    [told] = (await signing.get("/workers")).json["items"]
+    assert told["types"] == [each["name"] for each in (await signing.get("/types")).json["items"]]
+    for path in ("/types", "/workers", "/openapi.json", "/docs", "/docs/page.js", "/stats", "/queues"):
+        assert DELIVER_TYPE not in (await signing.get(path)).raw.decode(), path
+    refused = await signing.call("PUT", "/schedules/a", json={"interval": 9, "task": {"type": DELIVER_TYPE}})
+    assert refused.fields == {"task.type"}

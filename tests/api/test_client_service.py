@@ -102,7 +102,7 @@ async def test_workers_are_listed(client: Client, settings: Settings) -> None:
         await wait_until(client.workers, what="a worker")
         [worker] = await client.workers()
     assert worker.queues == ["default"]
-    assert "echo" in worker.types
+    assert worker.types == [kind.name for kind in await client.types()]
 
 
 @pytest.mark.parametrize(
