@@ -148,7 +148,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "POST", "/schedules/{name}/run", schedules.run_schedule, "Submit its task now", "schedules", _WRITE,
         {
             _CREATED: Answer("The task is kept and will run.", Task, _LOCATION),
-            _OK: Answer("The unfinished task that has its unique key.", Task, _LOCATION),
+            _OK: Answer("The unfinished task that has its unique key.", Task, {**_LOCATION, **schedules.EXISTING}),
         },
         (ScheduleNotFound, StoreUnavailable),
     ),

@@ -112,7 +112,13 @@ async def resume_schedule(backend: Backend, name: ScheduleName, body: NoFields =
     return Reply(await keep_schedules.resume_schedule(backend, name))
 
 
+EXISTING = {"Existing-Task": "`true`: no task was made."}
+
+
 async def run_schedule(backend: Backend, name: ScheduleName, body: NoFields = NoFields()) -> Reply:  # noqa: ARG001, B008 - as above
     """Submit its task now."""
     task, is_new = await keep_schedules.run_schedule(backend, name)
-    return Reply(task, HTTPStatus.CREATED if is_new else HTTPStatus.OK, {"Location": f"/tasks/{task.id}"})
+    headers = {"Location": f"/tasks/{task.id}"}
+    if is_new:
+        return Reply(task, HTTPStatus.CREATED, headers)
+    return Reply(task, HTTPStatus.OK, {**headers, "Existing-Task": "true"})

@@ -9,6 +9,7 @@ itself writes its answers with, `app.models`; the rest of its answers have small
 says stays the only thing that client and server share.
 """
 
+from app.client.accepted import AcceptedAs, AcceptedTask
 from app.client.answers import Health, HealthChecks, QueueStats, Stats, TypeInfo, Worker
 from app.client.changes import Cancelled, Retried
 from app.client.client import Client
@@ -41,6 +42,8 @@ from app.models import Submission, Task, TaskError
 from app.schedule_models import Schedule, ScheduledTask
 
 __all__ = [
+    "AcceptedAs",
+    "AcceptedTask",
     "Cancelled",
     "Client",
     "Conflict",

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any, TypedDict, Unpack
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from app.client.accepted import AcceptedAs, AcceptedTask, accepted
 from app.client.connection import Connection, encode
 from app.client.errors import NotFound
 from app.core.slots import CatchUp
@@ -91,12 +93,14 @@ class Schedules:
         """Go on with the slots."""
         return (await self._connection.request("POST", f"{_path(name)}/resume")).read(_SCHEDULE)
 
-    async def run(self, name: str) -> Task:
-        """Submit its task now, beside the slots; the task.
+    async def run(self, name: str) -> AcceptedTask:
+        """Submit its task now, beside the slots; the task, or the unfinished one that has its unique key.
 
         A request that may have reached the service is not sent again, as that would be a second run.
         """
-        return (await self._connection.request("POST", f"{_path(name)}/run", repeat=False)).read(_TASK)
+        answer = await self._connection.request("POST", f"{_path(name)}/run", repeat=False)
+        how = AcceptedAs.NEW if answer.status == HTTPStatus.CREATED else AcceptedAs.EXISTING
+        return accepted(answer.read(_TASK), how)
 
     async def list(self) -> AsyncGenerator[Schedule, None]:
         """Every schedule, by name, got page by page as they are asked for."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypedDict
 from pydantic import BaseModel, Field, TypeAdapter
 
 from app.callback_models import CallbackRequest
+from app.client.accepted import AcceptedAs, AcceptedTask, accepted
 from app.client.connection import Connection, encode
 from app.client.errors import Problem, RequestFailed, error_of, read_error
 from app.core import limits
@@ -45,9 +46,17 @@ class TaskOptions(TypedDict, total=False):
 
 
 class BulkItems(BaseModel):
-    """What became of each task of one chunk, in order."""
+    """What became of each task of one chunk, in order.
+
+    Attributes:
+        items: The task, or what is wrong.
+        replayed: Positions of those whose idempotency key says that they had been submitted before.
+        existing: Positions of those whose unique key an unfinished task has.
+    """
 
     items: list[Annotated[Task | Problem, Field(union_mode="left_to_right")]]
+    replayed: frozenset[int] = frozenset()
+    existing: frozenset[int] = frozenset()
 
 
 _BULK_ITEMS = TypeAdapter(BulkItems)
@@ -72,9 +81,15 @@ def with_options(task_type: str, payload: Payload | None, options: TaskOptions) 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some tasks, each encoded, that one request takes."""
+    """Some tasks that one request takes.
+
+    Attributes:
+        tasks: Each encoded.
+        keyed: Of each, whether it has an idempotency key of its own.
+    """
 
     tasks: tuple[bytes, ...]
+    keyed: tuple[bool, ...]
 
     @property
     def body(self) -> bytes:
@@ -84,25 +99,37 @@ class Chunk:
     def halves(self) -> tuple["Chunk", "Chunk"]:
         """The same tasks for two requests."""
         middle = len(self.tasks) // 2
-        return Chunk(self.tasks[:middle]), Chunk(self.tasks[middle:])
+        return (
+            Chunk(self.tasks[:middle], self.keyed[:middle]),
+            Chunk(self.tasks[middle:], self.keyed[middle:]),
+        )
 
 
 def chunks(tasks: Iterable[NewTask]) -> Iterator[Chunk]:
     """The tasks in order, as few requests as the service's limits allow."""
     gathered: list[bytes] = []
+    keyed: list[bool] = []
     size = 0
     for task in tasks:
         encoded = encode_task(task)
         if gathered and (len(gathered) == limits.MAX_BULK or size + len(encoded) > CHUNK_BYTES):
-            yield Chunk(tuple(gathered))
-            gathered, size = [], 0
+            yield Chunk(tuple(gathered), tuple(keyed))
+            gathered, keyed, size = [], [], 0
         gathered.append(encoded)
+        keyed.append(_has_key(task))
         size += len(encoded) + 1
     if gathered:
-        yield Chunk(tuple(gathered))
+        yield Chunk(tuple(gathered), tuple(keyed))
 
 
-async def submit_chunks(connection: Connection, tasks: Iterable[NewTask]) -> AsyncIterator[list[Task | RequestFailed]]:
+def _has_key(task: NewTask) -> bool:
+    key = task.idempotency_key if isinstance(task, Submission) else task.get("idempotency_key")
+    return key is not None
+
+
+async def submit_chunks(
+    connection: Connection, tasks: Iterable[NewTask]
+) -> AsyncIterator[list[AcceptedTask | RequestFailed]]:
     """Submit the tasks chunk by chunk; for each chunk what became of its tasks, in order.
 
     The first request that fails as a whole is the last one: its error stands for every task from there on.
@@ -118,7 +145,7 @@ async def submit_chunks(connection: Connection, tasks: Iterable[NewTask]) -> Asy
         yield outcomes
 
 
-async def _submit_chunk(connection: Connection, chunk: Chunk) -> list[Task | RequestFailed]:
+async def _submit_chunk(connection: Connection, chunk: Chunk) -> list[AcceptedTask | RequestFailed]:
     answer = await connection.request(
         "POST",
         "/tasks/bulk",
@@ -134,8 +161,20 @@ async def _submit_chunk(connection: Connection, chunk: Chunk) -> list[Task | Req
         return [*await _submit_chunk(connection, first), *await _submit_chunk(connection, second)]
     if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY and b'"items"' not in answer.body[:20]:
         raise read_error(answer.status, answer.headers, answer.body)  # of the request as a whole
-    items = answer.read(_BULK_ITEMS).items
-    return [item if isinstance(item, Task) else _refusal(item, answer.headers) for item in items]
+    result = answer.read(_BULK_ITEMS)
+    return [
+        accepted(item, _how(result, position, own_key=own_key))
+        if isinstance(item, Task)
+        else _refusal(item, answer.headers)
+        for position, (item, own_key) in enumerate(zip(result.items, chunk.keyed, strict=True))
+    ]
+
+
+def _how(result: BulkItems, position: int, *, own_key: bool) -> AcceptedAs:
+    if position in result.existing:
+        return AcceptedAs.EXISTING
+    # Without a key of the caller's it has one of this request, whose first try has made it then.
+    return AcceptedAs.REPLAYED if own_key and position in result.replayed else AcceptedAs.NEW
 
 
 def _refusal(problem: Problem, headers: Mapping[str, str]) -> RequestFailed:

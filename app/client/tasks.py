@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
+from app.client.accepted import AcceptedTask, accepted, how_of
 from app.client.answers import TaskPage
 from app.client.connection import Connection
 from app.client.errors import NotEnded, NotFound, RequestFailed, WrongState
@@ -43,8 +44,10 @@ class Tasks:
         *,
         idempotency_key: str | None = None,
         **options: Unpack[TaskOptions],
-    ) -> Task:
+    ) -> AcceptedTask:
         """Submit a task; it is kept once this returns.
+
+        Its `is_new` and `accepted_as` tell whether it was made now, or is there already.
 
         Args:
             type: A registered type.
@@ -62,20 +65,20 @@ class Tasks:
             body=encode_task(with_options(type, payload, options)),
             headers=self._connection.submission_headers(idempotency_key),
         )
-        return answer.read(TASK)
+        return accepted(answer.read(TASK), how_of(answer, own_key=idempotency_key is not None))
 
-    async def submit_many(self, tasks: Iterable[NewTask]) -> "list[Task | RequestFailed]":
+    async def submit_many(self, tasks: Iterable[NewTask]) -> "list[AcceptedTask | RequestFailed]":
         """Submit any number of tasks, in as few requests as possible.
 
         Args:
             tasks: Each a `Submission` or a mapping with the fields of one.
 
         Returns:
-            For each, in order, the task or why there is none: `Invalid` where it cannot be accepted. When a request
-            fails as a whole, its error stands for all tasks from there on, none of which was sent, except perhaps
-            those of that request. Nothing of this is raised.
+            For each, in order, the task, which tells whether it is new, or why there is none: `Invalid` where it cannot
+            be accepted. When a request fails as a whole, its error stands for all tasks from there on, none of which
+            was sent, except perhaps those of that request. Nothing of this is raised.
         """
-        outcomes: list[Task | RequestFailed] = []
+        outcomes: list[AcceptedTask | RequestFailed] = []
         async for some in submit_chunks(self._connection, tasks):
             outcomes += some
         return outcomes

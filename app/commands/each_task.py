@@ -31,18 +31,25 @@ async def wait(
     return await wait_for(session, ids, seconds)
 
 
-async def wait_for(session: Session, ids: Sequence[str], seconds: float | None) -> int:
+async def wait_for(
+    session: Session,
+    ids: Sequence[str],
+    seconds: float | None,
+    *,
+    as_told: "Callable[[Task], Task]" = lambda ended: ended,
+) -> int:
     """Wait for tasks and show each as it ends; the exit code.
 
     Args:
         session: What to work with.
         ids: Which tasks.
         seconds: The longest to wait; None waits for ever.
+        as_told: What programs are told of a task that has ended.
     """
 
     async def until_ended(task_id: str) -> ExitCode:
         task = await session.client.wait(task_id, timeout=seconds)
-        _show(session, task, f"{task.status}{_reason(task)}")
+        _show(session, as_told(task), f"{task.status}{_reason(task)}")
         return ExitCode.DONE if task.status is Status.COMPLETED else ExitCode.FAILED
 
     with session.output.progress("Waiting", len(ids)) as advance:

@@ -133,7 +133,9 @@ async def resume(session: Session, names: Names) -> None:
 async def run(session: Session, name: Name) -> None:
     """Submit the task of a schedule now, beside its slots."""
     task = await session.client.schedules.run(name)
-    session.output.say(task, f"Task {task.id} is submitted")
+    from app.commands.task_view import news_of_submission  # noqa: PLC0415 - as above
+
+    session.output.say(task, news_of_submission(task))
 
 
 @service_command(commands)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import datetime, timedelta
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 LINES = 1_000
 """Read, sent and told of at a time."""
+
+_REFUSED = "refused"  # beside the values of AcceptedAs
 
 
 def _text(metavar: str, about: str, *names: str) -> Any:
@@ -88,24 +91,27 @@ async def submit(
         raise CommandFailed("give the TYPE of the task, or --file", ExitCode.BAD_USAGE)
     body = {} if payload is None else await asyncio.to_thread(read_object, "payload", payload)
     task = await session.client.submit(type_, body, idempotency_key=idempotency_key, **given)
+    from app.client.accepted import accepted  # noqa: PLC0415 - not for the help and the completion
+    from app.commands.task_view import news_of_submission  # noqa: PLC0415 - as above
+
     if wait:
-        session.output.note(f"Task {task.id} is submitted")
-        return await wait_for(session, [task.id], None)
-    session.output.say(task, f"Task {task.id} is submitted")
+        session.output.note(news_of_submission(task))
+        return await wait_for(session, [task.id], None, as_told=lambda ended: accepted(ended, task.accepted_as))
+    session.output.say(task, news_of_submission(task))
     return ExitCode.DONE
 
 
 async def _submit_file(session: Session, name: str) -> int:
-    count = 0
-    refused = 0
+    counts: Counter[str] = Counter()
     with _open(name) as file, session.output.progress("Submitting", None) as advance:
         lines = _numbered(file)
         while chunk := await asyncio.to_thread(lambda: list(islice(lines, LINES))):
-            refused += await _submit_lines(session, chunk)
-            count += len(chunk)
+            counts += await _submit_lines(session, chunk)
             advance(len(chunk))
-    session.output.note(f"{count - refused:,} submitted, {refused:,} refused")
-    return ExitCode.FAILED if refused else ExitCode.DONE
+    there = {"replayed": "submitted before", "existing": "there with their unique key"}
+    told = [f"{counts[kind]:,} {text}" for kind, text in there.items() if counts[kind]]
+    session.output.note(", ".join([f"{counts['new']:,} submitted", *told, f"{counts[_REFUSED]:,} refused"]))
+    return ExitCode.FAILED if counts[_REFUSED] else ExitCode.DONE
 
 
 def _open(name: str) -> Any:
@@ -121,28 +127,29 @@ def _numbered(file: TextIO) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(file, 1) if line.strip())
 
 
-async def _submit_lines(session: Session, lines: list[tuple[int, str]]) -> int:
-    """Submit the tasks of some lines and tell of each in order; how many were refused.
+async def _submit_lines(session: Session, lines: list[tuple[int, str]]) -> "Counter[str]":
+    """Submit the tasks of some lines and tell of each in order; how many were new, there already, or refused.
 
     Raises:
         CommandFailed: the service could not be asked about all of them.
     """
-    from app.client import Invalid, Task  # noqa: PLC0415 - not for the help and the completion
+    from app.client import AcceptedTask, Invalid  # noqa: PLC0415 - not for the help and the completion
 
     read = [(number, _read_line(text)) for number, text in lines]
     outcomes = iter(await session.client.submit_many(task for _, task in read if isinstance(task, dict)))
-    refused = 0
+    counts: Counter[str] = Counter()
     for number, task in read:
         outcome = next(outcomes) if isinstance(task, dict) else None
-        if isinstance(outcome, Task):
+        if isinstance(outcome, AcceptedTask):
+            counts[outcome.accepted_as] += 1
             if session.output.as_json:
                 session.output.json(outcome)
             continue
         if outcome is not None and not isinstance(outcome, Invalid):
             raise CommandFailed(f"from line {number} on nothing is submitted: {outcome}", exit_code_of(outcome))
         _tell_refusal(session, number, outcome, task)
-        refused += 1
-    return refused
+        counts[_REFUSED] += 1
+    return counts
 
 
 def _read_line(text: str) -> dict[str, Any] | str:

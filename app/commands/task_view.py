@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from rich.text import Text
 
-from app.client import Event, Status, Task
+from app.client import AcceptedAs, AcceptedTask, Event, Status, Task
 from app.commands.output import Cell, Column, Output
 from app.core.states import TERMINAL
 from app.models import Attempt
@@ -25,6 +25,17 @@ _STEPS = ((60, "s", 1), (3_600, "m", 60), (86_400, "h", 3_600), (float("inf"), "
 def status_text(status: Status) -> Text:
     """The status in its colour."""
     return Text(status.value, style=_COLOURS[status])
+
+
+def news_of_submission(task: AcceptedTask) -> str:
+    """What a submission led to, in a sentence."""
+    match task.accepted_as:
+        case AcceptedAs.NEW:
+            return f"Task {task.id} is submitted"
+        case AcceptedAs.REPLAYED:
+            return f"Task {task.id} was submitted with this idempotency key before, and is {task.status}"
+        case AcceptedAs.EXISTING:
+            return f"Task {task.id} has this unique key and is {task.status}; no other is submitted"
 
 
 def length(seconds: float) -> str:

@@ -19,6 +19,8 @@ from pydantic import BaseModel
 from app.api.app import build_app
 from app.api.keys import BACKEND
 from app.client import (
+    AcceptedAs,
+    AcceptedTask,
     Client,
     IdempotencyKeyReused,
     Invalid,
@@ -206,6 +208,41 @@ async def test_keys_of_ones_own(client: Client) -> None:
     with pytest.raises(UniqueKeyTaken) as caught:
         await client.retry(first.id)
     assert caught.value.holder == second.id
+
+
+@pytest.mark.usefixtures("_keys_hold")
+async def test_what_a_submission_led_to(client: Client) -> None:
+    both = {"delay": 60, "idempotency_key": "order-17", "unique_key": "feed-3"}
+    told = [
+        (await client.submit("echo", delay=60, idempotency_key="order-17", unique_key="feed-3")).accepted_as,
+        (await client.submit("echo", delay=60, idempotency_key="order-17", unique_key="feed-3")).accepted_as,
+        (await client.submit("echo", unique_key="feed-3")).accepted_as,
+        (await client.submit("echo")).accepted_as,
+    ]
+    assert told == [AcceptedAs.NEW, AcceptedAs.REPLAYED, AcceptedAs.EXISTING, AcceptedAs.NEW]
+    several: list[Submission | dict[str, Any]] = [
+        {"type": "echo", **both},
+        Submission(type="echo", unique_key="feed-3"),
+        {"type": "echo"},
+        {"type": "nope"},
+    ]
+    many = await client.submit_many(several)
+    assert [each.accepted_as if isinstance(each, AcceptedTask) else type(each) for each in many] == [
+        "replayed", "existing", "new", Invalid,
+    ]  # fmt: skip
+    await client.schedules.put("a", {"type": "echo", "unique_key": "feed-3"}, interval=3600)
+    assert (await client.schedules.run("a")).accepted_as is AcceptedAs.EXISTING
+    await client.schedules.put("a", {"type": "echo"}, interval=3600)
+    assert (await client.schedules.run("a")).is_new
+
+
+async def test_a_task_whose_answer_was_lost_is_new(api: Api) -> None:
+    async with losing_answers(api, 1) as client:
+        assert (await client.submit("echo", delay=60)).is_new
+    async with losing_answers(api, 1) as client:
+        [outcome] = await client.submit_many([{"type": "echo", "delay": 60}])
+    assert isinstance(outcome, AcceptedTask)
+    assert outcome.is_new
 
 
 EXAMPLES = re.findall(r"^```python\n(.+?)^```", (ROOT / "docs/client.md").read_text(), re.MULTILINE | re.DOTALL)

@@ -18,7 +18,7 @@ def test_a_task_is_submitted_waited_for_shown_and_deleted(terminal: Terminal) ->
     [task] = terminal.json("tasks", "submit", "echo", "--payload", '{"n": 1}', "--tag", "a", "--wait")
     assert (task["status"], task["result"], task["tags"]) == ("completed", {"n": 1}, ["a"])
     [shown] = terminal.json("tasks", "show", task["id"])
-    assert shown == task
+    assert {**shown, "accepted_as": "new"} == task
     for_people = terminal.run("tasks", "show", task["id"], "--table")
     assert "status    completed" in for_people
     assert "Attempts that have ended" in for_people
@@ -73,6 +73,31 @@ def test_a_file_is_submitted_line_by_line(terminal: Terminal, tmp_path: Path) ->
     assert terminal.run("tasks", "submit", "--file", str(file), "--table", code=1) == ""
     assert "arqive: line 4: is not JSON" in terminal.err
     assert terminal.err.endswith("2 submitted, 3 refused\n")
+
+
+def test_what_a_submission_led_to(terminal: Terminal, tmp_path: Path) -> None:
+    for arguments, how, said in (
+        (["--idempotency-key", "a"], "new", "is submitted"),
+        (["--idempotency-key", "a"], "replayed", "was submitted with this idempotency key before, and is pending"),
+        (["--unique-key", "u"], "new", "is submitted"),
+        (["--unique-key", "u"], "existing", "has this unique key and is pending; no other is submitted"),
+    ):
+        submitted = ["tasks", "submit", "echo", "--delay", "1h", *arguments]
+        if how == "new":
+            [task] = terminal.json(*submitted)
+        else:
+            assert terminal.run(*submitted, "--table") == f"Task {task['id']} {said}\n"
+            [task] = terminal.json(*submitted)
+        assert task["accepted_as"] == how
+    [ended] = terminal.json("tasks", "submit", "echo", "--wait")
+    assert (ended["status"], ended["accepted_as"]) == ("completed", "new")
+    file = tmp_path / "tasks.jsonl"
+    lines = ['"idempotency_key": "b"', '"idempotency_key": "b"', '"unique_key": "u"', '"delay": -1']
+    file.write_text("\n".join(f'{{"type": "echo", {line}}}' for line in lines))
+    out = terminal.json("tasks", "submit", "-f", str(file), code=1)
+    assert [line.get("accepted_as") for line in out] == ["new", "replayed", "existing", None]
+    terminal.run("tasks", "submit", "-f", str(file), "--table", code=1)
+    assert terminal.err.endswith("0 submitted, 2 submitted before, 1 there with their unique key, 1 refused\n")
 
 
 def test_the_input_is_submitted_in_chunks(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,7 @@ async def test_a_run_while_another_has_its_unique_key(api: Api) -> None:
     again = await api.post("/schedules/nightly/run")
     assert (first.status, again.status) == (201, 200)
     assert again.json == first.json
+    assert (first.headers.get("Existing-Task"), again.headers["Existing-Task"]) == (None, "true")
 
 
 async def test_a_run_of_what_is_no_longer_accepted(api: Api, change_schedule: ChangeSchedule) -> None:

@@ -14,11 +14,14 @@ import pytest
 from yarl import URL
 
 from app.client import (
+    AcceptedAs,
+    AcceptedTask,
     Client,
     Conflict,
     Forbidden,
     IdempotencyKeyReused,
     Invalid,
+    NewTask,
     NotEnded,
     NotFound,
     RateLimited,
@@ -356,3 +359,59 @@ def test_importing_it_loads_no_server_and_no_driver() -> None:
     rooms = "api commands embedded queue services store tasks telemetry web worker"
     unwanted = {"bson", "pymongo", "motor", "arq", "redis", "settings", *(f"app.{room}" for room in rooms.split())}
     assert unwanted & set(done.stdout.split()) == set()
+
+
+LOST = aiohttp.ServerDisconnectedError()
+REPLAYED = {"status": 200, "payload": TASK, "headers": {"Idempotent-Replayed": "true"}}
+EXISTING = {"status": 200, "payload": TASK, "headers": {"Existing-Task": "true"}}
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "how"),
+    [
+        (None, [{"status": 201, "payload": TASK}], AcceptedAs.NEW),
+        ("mine", [{"status": 201, "payload": TASK}], AcceptedAs.NEW),
+        (None, [EXISTING], AcceptedAs.EXISTING),
+        ("mine", [EXISTING], AcceptedAs.EXISTING),
+        ("mine", [REPLAYED], AcceptedAs.REPLAYED),
+        ("mine", [{"exception": LOST}, REPLAYED], AcceptedAs.REPLAYED),
+        (None, [{"exception": LOST}, REPLAYED], AcceptedAs.NEW),  # its own first try has made it
+        (None, [{"exception": LOST}, EXISTING], AcceptedAs.EXISTING),
+    ],
+)
+async def test_a_submission_tells_whether_the_task_is_new(
+    answers: HttpAnswers, client: Client, key: str | None, given: list[dict[str, Any]], how: AcceptedAs
+) -> None:
+    for each in given:
+        answers.post(f"{BASE}/tasks", **each)
+    task = await client.submit("echo", idempotency_key=key)
+    assert (task.accepted_as, task.is_new) == (how, how == "new")
+
+
+async def test_an_accepted_task_is_a_task_like_others(answers: HttpAnswers, client: Client) -> None:
+    answers.post(f"{BASE}/tasks", **EXISTING)
+    answers.get(f"{BASE}/tasks/{ID}", payload=TASK)
+    accepted, got = await client.submit("echo"), await client.get(ID)
+    assert isinstance(accepted, Task)
+    assert accepted == got
+    assert got == accepted
+    assert accepted != got.model_copy(update={"priority": 1})
+    assert accepted != "echo"
+    assert {**got.model_dump(), "accepted_as": "existing"} == accepted.model_dump()
+    assert AcceptedTask.model_validate_json(accepted.model_dump_json()) == accepted
+
+
+async def test_each_of_many_tells_whether_it_is_new(answers: HttpAnswers, client: Client) -> None:
+    items = [TASK] * 4 + [problem(422, "invalid")["payload"]]
+    given: list[NewTask] = [{"type": "echo"}, Submission(type="echo", idempotency_key="k")]
+    more: list[NewTask] = [{"type": "echo", "unique_key": "u"}, {"type": "echo"}, {"type": "nope"}]
+    answers.post(f"{BASE}/tasks/bulk", status=207, payload={"items": items, "replayed": [0, 1], "existing": [2]})
+    outcomes = await client.submit_many(given + more)
+    told = [outcome.accepted_as if isinstance(outcome, AcceptedTask) else type(outcome) for outcome in outcomes]
+    assert told == ["new", "replayed", "existing", "new", Invalid]
+
+
+async def test_a_run_of_a_schedule_tells_whether_its_task_is_new(answers: HttpAnswers, client: Client) -> None:
+    answers.post(f"{BASE}/schedules/a/run", status=201, payload=TASK)
+    answers.post(f"{BASE}/schedules/a/run", **EXISTING)
+    assert [(await client.schedules.run("a")).accepted_as for _ in range(2)] == ["new", "existing"]
