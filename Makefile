@@ -37,7 +37,7 @@ test: $(VENV)/.dev ## run every test that needs no browser (ARGS="-k name" narro
 	@$(PY) -m pytest -m "not browser and not chaos and not fuzz" $(ARGS)
 
 fuzz: $(VENV)/.dev ## send what the OpenAPI document allows and what it does not, and hold the answers against it
-	@$(PY) -m pytest -s -m fuzz $(ARGS) tests/fuzz
+	@$(PY) -m pytest -s -m fuzz -o faulthandler_timeout=1800 $(ARGS) tests/fuzz
 
 test-browser: $(VENV)/.dev ## run the tests that need a Chromium on PATH
 	@$(PY) -m pytest -m browser $(ARGS)

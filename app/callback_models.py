@@ -1,12 +1,11 @@
 """The callback of a task: as a client asks for it, and as the API shows it."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.core import limits
 from app.core.callbacks import EVENTS, CallbackState, Event
-from app.core.http_url import sound_url
+from app.core.http_url import SoundUrl
 from app.core.states import TERMINAL
 
 if TYPE_CHECKING:
@@ -18,9 +17,7 @@ class CallbackRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: Annotated[str, Field(min_length=1, max_length=limits.MAX_URL), AfterValidator(sound_url)] = Field(
-        description="Where to; http or https, without credentials."
-    )
+    url: SoundUrl = Field(description="Where to; http or https, without credentials.")
     events: tuple[Event, ...] = Field(
         EVENTS, min_length=1, max_length=len(EVENTS), description="The ends that call back; all of them by default."
     )

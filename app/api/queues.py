@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from app.api.endpoint import Reply
 from app.core import limits
@@ -50,21 +51,24 @@ class RateModel(_Body):
 MaxRunning = Annotated[int, Field(ge=1, le=limits.MAX_RUNNING, strict=True)]
 
 
+def _without_default(schema: JsonDict) -> None:
+    """What is left out stays as it is: the document must not say that it becomes something."""
+    del schema["default"]
+
+
 class QueueChange(_Body):
     """What to set; what is left out stays as it is, and null removes a limit."""
 
-    paused: bool | None = Field(None, strict=True, description="Whether nothing may start; what runs goes on.")
+    paused: bool = Field(
+        default=False,  # never used: only what is given is applied
+        strict=True,
+        description="Whether nothing may start; what runs goes on.",
+        json_schema_extra=_without_default,
+    )
     max_running: MaxRunning | None = Field(
         None, description="The most tasks that run at the same time, over all workers; null for no limit."
     )
     rate: RateModel | None = Field(None, description="How many tasks start in a time; null for no limit.")
-
-    @field_validator("paused")
-    @classmethod
-    def _yes_or_no(cls, paused: bool | None) -> bool | None:  # noqa: FBT001 - pydantic calls it
-        if paused is None:
-            raise ValueError("must be true or false")
-        return paused
 
     def apply(self, old: QueueSettings) -> QueueSettings:
         """The settings after the change."""

@@ -1,8 +1,12 @@
 """Which URLs tasks may call, by their form. Where a name leads is seen when it is called."""
 
 import re
+from typing import Annotated
 
+from pydantic import AfterValidator, Field
 from yarl import URL
+
+from app.core import limits
 
 _SPACE_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _AFTER_AUTHORITY = re.compile(r"[/?#]")
@@ -28,3 +32,16 @@ def sound_url(value: str) -> str:
     if len(host) > 253 or not all(_HOST_LABEL.fullmatch(label) for label in host.split(".")):
         raise ValueError("the host name has an empty or too long part")
     return value
+
+
+SoundUrl = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=limits.MAX_URL,
+        # Of the rules, what a pattern can say, for whoever reads the document.
+        json_schema_extra={"format": "uri", "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/?#]"},
+    ),
+    AfterValidator(sound_url),
+]
+"""A URL that can be called."""

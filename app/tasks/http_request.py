@@ -12,12 +12,12 @@ body; others repeat the request. `Authorization` and `Cookie` are not sent on to
 """
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from app.core import limits
-from app.core.http_url import sound_url
+from app.core.http_url import SoundUrl
 from app.services.context import Context
 from app.tasks.http_call import MAX_REDIRECTS, call
 from app.tasks.http_reply import Reply
@@ -45,9 +45,7 @@ class HttpRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = Field("POST", description="The method.")
-    url: Annotated[str, Field(min_length=1, max_length=limits.MAX_URL), AfterValidator(sound_url)] = Field(
-        description="Where to; http or https, without credentials (those go into `headers`)."
-    )
+    url: SoundUrl = Field(description="Where to; http or https, without credentials (those go into `headers`).")
     headers: dict[str, str] = Field(
         default_factory=dict, max_length=MAX_HEADERS, description="Request headers; not those of the connection."
     )
