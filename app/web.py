@@ -153,7 +153,7 @@ async def open_backend(
         acceptor, holder = Acceptor(tasks, queue, metrics, prepared=indexed), f"web-{new_worker_id()}"
         retention = timedelta(days=settings.retention_days) if settings.retention_days else None
         reconciler = Reconciler(mongo, queue, callbacks, holder=holder, retention=retention, metrics=metrics)
-        scheduler = Scheduler(mongo, acceptor, types, holder=holder)
+        scheduler = Scheduler(mongo, acceptor, types, holder=holder, metrics=metrics)
         live = Live(ChangeStore(mongo), queue, max_streams=settings.max_event_streams)
         signals = web_signals(queue, endings, live)
         background = _start_background(mongo, indexed, signals, live, reconciler, scheduler, metrics)

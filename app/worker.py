@@ -198,7 +198,9 @@ def _build(
         runner=runner,
         reporter=Reporter(attempts, runner.executions, runner.announcer),
         reconciler=Reconciler(mongo, queue, callbacks, holder=worker_id, retention=retention, metrics=metrics),
-        scheduler=Scheduler(mongo, Acceptor(TaskStore(mongo), queue, metrics), types, holder=worker_id),
+        scheduler=Scheduler(
+            mongo, Acceptor(TaskStore(mongo), queue, metrics), types, holder=worker_id, metrics=metrics
+        ),
         learner=SettingsLearner(mongo, queue.memory, settings.queues),
         queue=queue,
         metrics=metrics,

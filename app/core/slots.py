@@ -9,6 +9,9 @@ from app.core.cron import Cron
 ON_TIME = timedelta(seconds=60)
 """A slot that is no later than this is submitted whatever happened meanwhile; one that is later was missed."""
 
+MOST_COUNTED = 1_000
+"""Missed slots are counted no further."""
+
 _SECOND = timedelta(seconds=1)
 _MOMENT = timedelta(microseconds=1)
 
@@ -116,6 +119,15 @@ def due_slots(timing: Timing, first: datetime, *, now: datetime, catch_up: Catch
     if not slots and first < oldest and catch_up is CatchUp.ONE:
         slots.append(timing.last_until(now, since=first))
     return DueSlots(tuple(slots), slot)
+
+
+def count_missed(timing: Timing, first: datetime, *, before: datetime) -> int:
+    """How many slots from the slot `first` on are before a moment, as far as `MOST_COUNTED`."""
+    count, slot = 0, timing.next_after(first - _MOMENT)
+    while slot is not None and slot < before and count < MOST_COUNTED:
+        count += 1
+        slot = timing.next_after(slot)
+    return count
 
 
 def slot_after_pause(timing: Timing, first: datetime, *, now: datetime, catch_up: CatchUp) -> datetime | None:

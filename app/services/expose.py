@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import datetime
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
+from app.core.clock import utc_now
 from app.core.errors import StoreUnavailable
 from app.services.backend import Backend
 from app.services.observe import QueueStats, Stats, collect_stats
@@ -23,11 +25,13 @@ async def expose(backend: Backend) -> bytes:
     """The metrics of web in Prometheus' text format; without MongoDB, what is counted here alone."""
     try:
         async with asyncio.timeout(PATIENCE_S):
-            stats = await collect_stats(backend)
+            stats, due_longest = await asyncio.gather(
+                collect_stats(backend), backend.schedules.due_longest(now=utc_now())
+            )
     except (StoreUnavailable, TimeoutError) as error:
         logger.debug("Counts are missing from a scrape: %r", error)
         return await backend.exposition.text()
-    return await backend.exposition.text(families_of(stats))
+    return await backend.exposition.text([*families_of(stats), _oldest_due(due_longest)])
 
 
 def families_of(stats: Stats) -> list[Metric]:
@@ -55,6 +59,12 @@ def families_of(stats: Stats) -> list[Metric]:
         if seconds is not None:
             age.add_metric([what], seconds)
     return [*families, tasks, workers, age]
+
+
+def _oldest_due(since: datetime | None) -> Metric:
+    family = _family(catalogue.SCHEDULE_OLDEST_DUE)
+    family.add_metric([], 0.0 if since is None else max(0.0, (utc_now() - since).total_seconds()))
+    return family
 
 
 def _family(spec: Spec) -> GaugeMetricFamily:

@@ -17,7 +17,7 @@ from app.core.clock import to_ms, utc_now
 from app.core.errors import Invalid, StoreRefused, StoreUnavailable
 from app.core.faults import FaultPoint, reach
 from app.core.field_errors import field_errors
-from app.core.slots import CatchUp, due_slots
+from app.core.slots import CatchUp, count_missed, due_slots
 from app.core.task_type import TaskTypes
 from app.core.text import storable
 from app.schedule_models import ScheduledTask
@@ -29,6 +29,8 @@ from app.store.duties import DutyStore
 from app.store.key_holders import Holder
 from app.store.mongo import Mongo
 from app.store.schedules import ScheduleDocument, ScheduleErrorDocument, ScheduleStore, Taking
+from app.telemetry.catalogue import Role, SlotOutcome
+from app.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -65,10 +67,11 @@ STRANDED = timedelta(seconds=15)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to become of one schedule, and the tasks of the slots that are taken."""
+    """What is to become of one schedule, the tasks of the slots that are taken, and how many were missed for good."""
 
     taking: Taking
     tasks: tuple[TaskDocument, ...]
+    missed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +97,18 @@ class Scheduler:
         acceptor: Takes the tasks in.
         types: The types that are known here; schedules of other types are left to those who know them.
         holder: A name for this process.
+        metrics: Counts slots.
     """
 
-    def __init__(self, mongo: Mongo, acceptor: Acceptor, types: TaskTypes, *, holder: str) -> None:
+    def __init__(
+        self, mongo: Mongo, acceptor: Acceptor, types: TaskTypes, *, holder: str, metrics: Metrics | None = None
+    ) -> None:
         self._schedules = ScheduleStore(mongo)
         self._duties = DutyStore(mongo)
         self._acceptor = acceptor
         self._types = types
         self._holder = holder
+        self._metrics = metrics or Metrics(Role.WEB)
         names = "\n".join(sorted(types))
         self._duty = f"schedules:{hashlib.sha256(names.encode()).hexdigest()[:16]}"
         self._clock = asyncio.get_running_loop().time
@@ -177,13 +184,15 @@ class Scheduler:
 
     def _plan(self, document: ScheduleDocument, now: datetime) -> Plan | Refusal:
         try:
-            taken, first = document["taken"], document["next_run_at"]
+            taken, first, missed = document["taken"], document["next_run_at"], 0
             if taken is not None:
                 slots, at, following = tuple(taken["slots"]), taken["at"], first
             elif first is not None:
                 catch_up = CatchUp(document["catch_up"])
-                due = due_slots(timing_of(document), first, now=now, catch_up=catch_up)
+                timing = timing_of(document)
+                due = due_slots(timing, first, now=now, catch_up=catch_up)
                 slots, at, following = due.slots, now, due.next_slot
+                missed = count_missed(timing, first, before=min(due.slots, default=now))
             else:
                 slots, at, following = (), now, None
             tasks = self._tasks_of(document, slots, at) if slots else ()
@@ -192,7 +201,7 @@ class Scheduler:
                 logger.exception("The schedule %s cannot be read", document["_id"])
             return Refusal(document, Invalid.code, str(error) or type(error).__name__)
         last = str(tasks[-1]["_id"]) if tasks else document["last_task_id"]
-        return Plan(Taking(document["_id"], document["revision"], slots, at, following, last), tasks)
+        return Plan(Taking(document["_id"], document["revision"], slots, at, following, last), tasks, missed)
 
     def _tasks_of(
         self, document: ScheduleDocument, slots: Sequence[datetime], at: datetime
@@ -215,6 +224,8 @@ class Scheduler:
         until = utc_now() + TAKE_OVER
         won = await self._schedules.take([plan.taking for plan in plans], token=token, until=until)
         await reach(FaultPoint.AFTER_TAKE)
+        missed = (plan.missed for plan in plans if not plan.tasks or plan.taking.name in won)
+        self._metrics.slots_left_out(SlotOutcome.MISSED, sum(missed))
         tasks = [(plan.taking.name, task) for plan in plans if plan.taking.name in won for task in plan.tasks]
         left: set[str] = set()
         for start in range(0, len(tasks), INSERT):
@@ -245,10 +256,15 @@ class Scheduler:
                 except StoreRefused as error:
                     refused[name] = error
         await reach(FaultPoint.AFTER_SLOTS)
+        kept_at = utc_now()
         for name, task in tasks:
+            slot = task["schedule"]["slot_at"]
             if task["_id"] in instead:
+                self._metrics.slots_left_out(SlotOutcome.EXISTING)
                 holder = instead[task["_id"]].document
                 await self._schedules.note_task(name, str(holder["_id"]), token=token)
+            elif slot is not None and name not in refused:
+                self._metrics.slot_submitted(slot, kept_at)
         return refused
 
     async def _note(self, refusal: Refusal, *, revision: int) -> None:

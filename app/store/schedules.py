@@ -148,6 +148,12 @@ class ScheduleStore:
             documents: list[ScheduleDocument] = await self._schedules.find(where).limit(limit).to_list(limit)
         return documents
 
+    async def due_longest(self, *, now: datetime) -> datetime | None:
+        """Since when the slot that has been due longest waits, or None when none does."""
+        with store_errors():
+            late = await self._schedules.find({"due_at": {"$lt": now}}, {"due_at": 1}).limit(1_000).to_list(None)
+        return min((document["due_at"] for document in late), default=None)
+
     async def take(self, takings: Sequence[Taking], *, token: str, until: datetime) -> set[str]:
         """Take slots, and with them the duty to submit them; the names of the schedules where that was won.
 

@@ -57,6 +57,14 @@ class Operation(StrEnum):
     SETTLE = "settle"  # outcomes that share a write to MongoDB
 
 
+class SlotOutcome(StrEnum):
+    """What became of a slot of a schedule."""
+
+    SUBMITTED = "submitted"  # its task was kept
+    EXISTING = "existing"  # an unfinished task has the unique key, and stands for it
+    MISSED = "missed"  # it was found too late, and is left out
+
+
 WEB, WORKER, BOTH = (Role.WEB,), (Role.WORKER,), (Role.WEB, Role.WORKER)
 
 
@@ -168,6 +176,22 @@ RECONCILE_PASSES = Spec(
 RECONCILE_OFFERED = Spec(
     "arqive_reconcile_offered_total", Kind.COUNTER, BOTH, (), "Tasks that the reconciler offered to Redis."
 )
+SCHEDULE_SLOTS = Spec(
+    "arqive_schedule_slots_total",
+    Kind.COUNTER,
+    BOTH,
+    ("outcome",),
+    "Slots of schedules: submitted; existing, where an unfinished task had the unique key; or missed, found too late "
+    "and left out. Those of a pause are not counted.",
+)
+SCHEDULE_LATENESS = Spec(
+    "arqive_schedule_lateness_seconds",
+    Kind.HISTOGRAM,
+    BOTH,
+    (),
+    "From a slot's time until its task was kept; slots that are made up for are in it.",
+    LONG,
+)
 REQUESTS = Spec(
     "arqive_http_requests_total",
     Kind.COUNTER,
@@ -207,6 +231,13 @@ QUEUE_OLDEST = Spec(
 QUEUE_PAUSED = Spec("arqive_queue_paused", Kind.GAUGE, WEB, ("queue",), f"1 while the queue is paused. {_SAME}")
 TASKS = Spec("arqive_tasks", Kind.GAUGE, WEB, ("status",), f"Stored tasks by status. {_SAME}")
 WORKERS = Spec("arqive_workers", Kind.GAUGE, WEB, (), f"Workers that are alive. {_SAME}")
+SCHEDULE_OLDEST_DUE = Spec(
+    "arqive_schedule_oldest_due_seconds",
+    Kind.GAUGE,
+    WEB,
+    (),
+    f"How long the slot that has been due longest waits to be submitted; 0 when none does. {_SAME}",
+)
 COUNTS_AGE = Spec(
     "arqive_counts_age_seconds",
     Kind.GAUGE,
@@ -221,11 +252,15 @@ PROCESS_UP = Spec(
 
 COUNTED = (
     ACCEPTED, FINISHED, ATTEMPTS, WAIT, RUN, TOTAL, BATCHES, LATE, SLOTS, SLOTS_USED, LEASES_RENEWED, LEASES_LOST,
-    LEASES_TAKEN_OVER, RECONCILE_PASSES, RECONCILE_OFFERED, REQUESTS, REQUEST_TIME, LOOP_LAG, INFO,
+    LEASES_TAKEN_OVER, RECONCILE_PASSES, RECONCILE_OFFERED, SCHEDULE_SLOTS, SCHEDULE_LATENESS, REQUESTS, REQUEST_TIME,
+    LOOP_LAG, INFO,
 )  # fmt: skip
 """What each process counts for itself."""
 
-SHARED = (QUEUE_READY, QUEUE_DEFERRED, QUEUE_RUNNING, QUEUE_OLDEST, QUEUE_PAUSED, TASKS, WORKERS, COUNTS_AGE)
+SHARED = (
+    QUEUE_READY, QUEUE_DEFERRED, QUEUE_RUNNING, QUEUE_OLDEST, QUEUE_PAUSED, TASKS, WORKERS, SCHEDULE_OLDEST_DUE,
+    COUNTS_AGE,
+)  # fmt: skip
 """What is read from MongoDB, and the same whoever answers."""
 
 CATALOGUE = (*COUNTED, PROCESS_UP, *SHARED)

@@ -14,7 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 from app.core.attempt import Attempt, Settlement
 from app.core.outcomes import AttemptOutcome, Cancelled, Completed, ErrorCode, Failed, Outcome, Released, Rescheduled
 from app.telemetry import catalogue
-from app.telemetry.catalogue import Operation, Role, Spec
+from app.telemetry.catalogue import Operation, Role, SlotOutcome, Spec
 from app.telemetry.instruments import Count, Counter, Distribution, Histogram
 from app.telemetry.version import VERSION
 
@@ -57,6 +57,9 @@ class Metrics:
         self._taken_over = self._counter(catalogue.LEASES_TAKEN_OVER)
         self._passes = self._counter(catalogue.RECONCILE_PASSES)
         self._offered = self._counter(catalogue.RECONCILE_OFFERED).labels()
+        slots = self._counter(catalogue.SCHEDULE_SLOTS)
+        self._scheduled = {outcome: slots.labels(outcome) for outcome in SlotOutcome}
+        self._lateness = self._histogram(catalogue.SCHEDULE_LATENESS).labels()
         self._requests = self._counter(catalogue.REQUESTS)
         self._request_time = self._histogram(catalogue.REQUEST_TIME)
         self._lag = self._histogram(catalogue.LOOP_LAG).labels()
@@ -161,6 +164,15 @@ class Metrics:
         """A pass of the reconciler has gone through."""
         self._passes.labels("rebuild" if full else "window").inc()
         self._offered.inc(offered)
+
+    def slot_submitted(self, slot: datetime, kept_at: datetime) -> None:
+        """The task of a schedule's slot was kept."""
+        self._scheduled[SlotOutcome.SUBMITTED].inc()
+        self._lateness.observe(_seconds(slot, kept_at))
+
+    def slots_left_out(self, outcome: SlotOutcome, count: int = 1) -> None:
+        """Slots of a schedule came to no task of their own."""
+        self._scheduled[outcome].inc(count)
 
     def requested(self, method: str, endpoint: str, status: int, seconds: float) -> None:
         """A request was answered."""

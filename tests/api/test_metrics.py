@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
+import pymongo
 import pytest
 
 from app.core.clock import utc_now
 from app.queue import keys
 from app.services import expose
+from settings import Settings
 from tests.api.conftest import Api, RunApi
 from tests.scraping import Scrape
 from tests.waiting import wait_until
@@ -107,3 +110,18 @@ async def test_without_mongodb_a_scrape_tells_what_is_counted_here(
         told = await scrape(api)
     assert "arqive_queue_ready" not in told.families
     assert told.value("arqive_http_requests_total", endpoint="/openapi.json") == 1
+
+
+async def test_a_schedule_that_is_late_is_told(
+    api: Api, mongo_client: pymongo.MongoClient[dict[str, Any]], settings: Settings
+) -> None:
+    assert (await scrape(api)).value("arqive_schedule_oldest_due_seconds") == 0
+    await api.call("PUT", "/schedules/a", json={"interval": 3600, "task": {"type": "echo"}})
+    # Of a type that no process knows any more, so that it stays as it is.
+    due_at = utc_now() - timedelta(seconds=90)
+    mongo_client[settings.mongo_database].schedules.update_one(
+        {"_id": "a"}, {"$set": {"task.type": "gone", "due_at": due_at, "next_run_at": due_at}}
+    )
+    told = await scrape(api)
+    assert 90 <= told.value("arqive_schedule_oldest_due_seconds") < 120
+    assert {*told.labels("arqive_schedule_slots_total", "outcome")} == {"submitted", "existing", "missed"}

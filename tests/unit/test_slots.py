@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.cron import Cron
-from app.core.slots import ON_TIME, CatchUp, CronRule, DueSlots, IntervalRule, Timing, due_slots, slot_after_pause
+from app.core.slots import (
+    MOST_COUNTED,
+    ON_TIME,
+    CatchUp,
+    CronRule,
+    DueSlots,
+    IntervalRule,
+    Timing,
+    count_missed,
+    due_slots,
+    slot_after_pause,
+)
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -122,3 +133,31 @@ def test_who_looks_often_enough_misses_nothing_and_doubles_nothing(
         assert following is not None
         slot = following
     assert submitted == expected
+
+
+@pytest.mark.parametrize(
+    ("timing", "before", "count"),
+    [
+        (every(60), NOON, 0),
+        (every(60), NOON - MINUTE, 0),
+        (every(60), NOON + timedelta(milliseconds=1), 1),
+        (every(60), NOON + 5 * MINUTE, 5),
+        (every(1), NOON + 60 * MINUTE, MOST_COUNTED),
+        (cron("0 * * * *"), NOON + 150 * MINUTE, 3),
+        (cron("0 * * * *", end_at=NOON + 60 * MINUTE), NOON + 999 * MINUTE, 2),
+    ],
+)
+def test_missed_slots_are_counted_as_far_as_it_is_cheap(timing: Timing, before: datetime, count: int) -> None:
+    assert count_missed(timing, NOON, before=before) == count
+
+
+@given(TIMINGS, st.integers(0, 20_000), st.sampled_from(CatchUp))
+def test_a_slot_is_due_missed_or_still_to_come(timing: Timing, seconds: int, catch_up: CatchUp) -> None:
+    first = timing.next_after(NOON)
+    assert first is not None
+    now = first + timedelta(seconds=seconds)
+    due = due_slots(timing, first, now=now, catch_up=catch_up)
+    everything = count_missed(timing, first, before=now + timedelta(microseconds=1))
+    missed = count_missed(timing, first, before=min(due.slots, default=now))
+    if everything < MOST_COUNTED:
+        assert missed + len(due.slots) == everything
