@@ -6,7 +6,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import pytest
 import redis
 from blockbuster import blockbuster_ctx
 
+from app.api import openapi
+from app.api.endpoint import Endpoint
 from app.embedded.servers import start_mongo, start_redis
 from app.tasks.registry import load_task_modules
 from settings import Settings
@@ -43,6 +45,22 @@ def _no_blocking() -> Iterator[None]:
         for function in blockbuster.functions.values():
             function.can_block_in("motor/core.py", {"__init__"})  # reads files, once a process, before it serves
             function.can_block_in("logging/__init__.py", {"emit"})  # to the standard output, as containers want it
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _schemas_once() -> Iterator[None]:
+    """The schemas of the document are those of the endpoints, whatever the settings; making them takes 40 ms."""
+    make, made = openapi._schemas, {}
+
+    def schemas(shown: Sequence[tuple[Endpoint, Any]]) -> Any:
+        endpoints = tuple(id(endpoint) for endpoint, _ in shown)
+        if endpoints not in made:
+            made[endpoints] = (make(shown), shown)  # kept, or another could get its id
+        return made[endpoints][0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openapi, "_schemas", schemas)
         yield
 
 

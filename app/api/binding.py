@@ -15,6 +15,7 @@ Unknown query parameters are refused, also where there is no `query`.
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, get_origin, get_type_hints
 
 from aiohttp import hdrs, web
@@ -63,6 +64,7 @@ class Signature:
         return self.body_default is inspect.Parameter.empty
 
 
+@cache  # the router and the OpenAPI document both ask, and the answer takes building validators
 def read_signature(handler: Handler) -> Signature:
     """What the handler asks for.
 

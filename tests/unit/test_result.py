@@ -44,7 +44,9 @@ def _cycle() -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "result", [object(), float("nan"), float("inf"), 2**63, {"a\0b": 1}, _cycle(), lambda: None], ids=repr
+    "result",
+    [object(), float("nan"), float("inf"), 2**63, {"a\0b": 1}, _cycle(), lambda: None],
+    ids=["object", "nan", "inf", "too_large", "nul_in_a_name", "cycle", "function"],
 )
 def test_what_is_not_json_or_cannot_be_stored_is_refused(result: Any) -> None:
     with pytest.raises(UnusableResult) as caught:
