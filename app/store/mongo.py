@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -24,6 +25,7 @@ from pymongo.errors import (
     PyMongoError,
     WTimeoutError,
 )
+from pymongo.uri_parser import parse_uri
 
 from app.core.errors import StoreRefused, StoreUnavailable
 
@@ -182,6 +184,8 @@ async def ping(url: str, timeout_s: float) -> bool:
 
     def answers() -> bool:
         try:
+            if _is_refused(url, timeout_s):
+                return False
             with MongoClient[Any](
                 url, serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds, socketTimeoutMS=milliseconds
             ) as client:
@@ -191,6 +195,21 @@ async def ping(url: str, timeout_s: float) -> bool:
         return True
 
     return await asyncio.to_thread(answers)
+
+
+def _is_refused(url: str, timeout_s: float) -> bool:
+    """Whether nothing listens at any of the addresses. The driver would go on asking until its time is over."""
+    if url.startswith("mongodb+srv:"):
+        return False
+    for host, port in parse_uri(url)["nodelist"]:
+        try:
+            socket.create_connection((host, port), timeout_s).close()
+        except ConnectionRefusedError:
+            continue
+        except OSError:
+            pass
+        return False
+    return True
 
 
 @contextmanager

