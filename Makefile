@@ -34,7 +34,7 @@ dev: $(VENV)/.run ## serve web and worker on port 4000 with local servers until 
 	@$(PY) -m app dev
 
 test: $(VENV)/.dev ## run every test that needs no browser (ARGS="-k name" narrows it)
-	@$(PY) -m pytest -m "not browser and not chaos and not fuzz" $(ARGS)
+	@$(PY) -m pytest -m "not browser and not chaos and not fuzz" -n auto --dist worksteal $(ARGS)
 
 fuzz: $(VENV)/.dev ## send what the OpenAPI document allows and what it does not, and hold the answers against it
 	@$(PY) -m pytest -s -m fuzz -o faulthandler_timeout=1800 $(ARGS) tests/fuzz

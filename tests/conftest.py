@@ -28,6 +28,26 @@ _OWN_REDIS = "REDIS_URL" not in os.environ
 _GIVEN_URLS = {name: os.environ.get(name, "") for name in ("MONGO_URL", "REDIS_URL")}
 _SETTINGS = frozenset(name.upper() for name in Settings.model_fields)
 
+MOST_WORKERS = 6
+"""Each has servers of its own."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors, since a test waits half of its time; one for a Redis that all would share."""
+    affinity: set[int] | range = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+    return min(len(affinity) + 1, MOST_WORKERS) if _OWN_REDIS else 1
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: at the end nothing would run beside them."""
+    items.sort(key=_patience_of, reverse=True)
+
+
+def _patience_of(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return 0.0 if marker is None else float(marker.args[0])
+
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:

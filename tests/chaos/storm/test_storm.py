@@ -44,7 +44,7 @@ class Storm:
         return f"A storm over {self.tasks:,} tasks in {self.seconds:g} s; SEED={self.seed} makes it again"
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_a_small_storm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A quarter of a minute of what `make chaos` does for two minutes."""
     await _weather(Storm(seed=4, tasks=500, seconds=16), tmp_path, capsys)
