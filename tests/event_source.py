@@ -10,6 +10,8 @@ from typing import Any
 import aiohttp
 from aiohttp.test_utils import TestClient
 
+from tests.waiting import PATIENCE_S
+
 
 @dataclass(frozen=True)
 class Event:
@@ -41,7 +43,7 @@ class EventSource:
     comments: int = 0
     _fields: dict[str, str] = field(default_factory=dict)
 
-    async def next(self, timeout_s: float = 10) -> Event | None:
+    async def next(self, timeout_s: float = PATIENCE_S) -> Event | None:
         """The next event, or None at the end of the stream; the test fails when neither comes in time."""
         async with asyncio.timeout(timeout_s):
             while line := await self.response.content.readline():
@@ -62,7 +64,7 @@ class EventSource:
     async def rest(self) -> list[Event]:
         """Every event until the end of the stream."""
         found = []
-        while (event := await self.next(20)) is not None:
+        while (event := await self.next()) is not None:
             found.append(event)
         return found
 

@@ -6,11 +6,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+PATIENCE_S = 30.0
+"""What happens at all happens within this, also on a machine that does ten other things."""
+
 _POLL_S = 0.015
 
 
 async def wait_until(
-    predicate: Callable[[], object] | Callable[[], Awaitable[object]], timeout_s: float = 10.0, what: str = ""
+    predicate: Callable[[], object] | Callable[[], Awaitable[object]], timeout_s: float = PATIENCE_S, what: str = ""
 ) -> None:
     """Return once the predicate, sync or async, is true; fail the test with `what` after `timeout_s` seconds."""
     __tracebackhide__ = True

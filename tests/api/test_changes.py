@@ -14,7 +14,7 @@ from app.queue import keys
 from app.services import change_many
 from settings import Settings
 from tests.api.conftest import Answer, Api
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 ChangeTask = Callable[..., None]
 MongoClient = pymongo.MongoClient[dict[str, Any]]
@@ -78,9 +78,9 @@ async def test_running_tasks_are_asked_to_stop_once(
         change_task({"id": task_id}, status="running")
     with redis_client.pubsub() as heard:  # type: ignore[no-untyped-call]
         heard.subscribe(keys.CANCEL_CHANNEL)
-        assert heard.get_message(timeout=5)
+        assert heard.get_message(timeout=PATIENCE_S)
         answer = await api.post("/tasks/cancel", {"tags": ["a"]})
-        told = {heard.get_message(timeout=5)["data"].decode() for _ in range(2)}
+        told = {heard.get_message(timeout=PATIENCE_S)["data"].decode() for _ in range(2)}
     assert answer.json == {"matched": 3, "changed": 3, "requested": 2, "next_cursor": None}
     assert told == set(ids[:2])
     shown = (await api.get(f"/tasks/{ids[0]}")).json

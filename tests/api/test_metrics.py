@@ -67,7 +67,7 @@ async def test_requests_are_counted_by_what_they_ask_for(api: Api) -> None:
     }
     assert told.value("arqive_http_request_seconds_count", method="GET", endpoint="/tasks/{task_id}") == 3
     waited = told.value("arqive_http_request_seconds_sum", endpoint="/tasks/{task_id}?wait")
-    assert 0.1 <= waited < 5
+    assert 0.1 <= waited < 60, "seconds"
     again = await scrape(api)
     assert again.value("arqive_http_requests_total", endpoint="/metrics") == 1, "the first scrape"
 
@@ -85,12 +85,12 @@ async def test_what_waits_and_runs_is_told_by_queue(api: Api, change_task: Calla
     assert told.value("arqive_queue_ready", queue="mail") == 2
     assert told.value("arqive_queue_deferred", queue="mail") == 1
     assert told.value("arqive_queue_running", queue="default") == 1
-    assert 30 <= told.value("arqive_queue_oldest_ready_seconds", queue="mail") < 60
+    assert 30 <= told.value("arqive_queue_oldest_ready_seconds", queue="mail") < 300
     assert told.value("arqive_queue_oldest_ready_seconds", queue="default") == 0
     assert (told.value("arqive_tasks", status="pending"), told.value("arqive_tasks", status="running")) == (3, 1)
     assert told.value("arqive_workers") == 0
     assert {*told.labels("arqive_counts_age_seconds", "of")} == {"queues", "tasks"}
-    assert 0 <= max(told.values("arqive_counts_age_seconds")) < 60
+    assert 0 <= max(told.values("arqive_counts_age_seconds")) < 300
 
 
 async def test_a_cancel_of_what_waits_is_counted_here(api: Api) -> None:
@@ -106,7 +106,7 @@ async def test_without_mongodb_a_scrape_tells_what_is_counted_here(
     run_api: RunApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expose, "PATIENCE_S", 0.3)
-    async with run_api(mongo_url=f"mongodb://{NOBODY}/?serverSelectionTimeoutMS=1000") as api:
+    async with run_api(mongo_url=f"mongodb://{NOBODY}/?serverSelectionTimeoutMS=100") as api:
         told = await scrape(api)
     assert "arqive_queue_ready" not in told.families
     assert told.value("arqive_http_requests_total", endpoint="/openapi.json") == 1

@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from app.api.problems import STATUSES, Problem, answer_problems, problem_of
 from app.core.errors import QueueUnavailable
 from tests.api.conftest import MAX_BODY_BYTES, Api, RunApi
+from tests.waiting import PATIENCE_S
 
 JSON = {"Content-Type": "application/json"}
 
@@ -99,7 +100,7 @@ async def _answer_to(api: Api, *parts: bytes) -> tuple[int, bytes]:
         for part in parts:
             writer.write(part)
             await writer.drain()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             head = await reader.readuntil(b"\r\n\r\n")
             body = await reader.readexactly(int(head.lower().split(b"content-length:")[1].split()[0]))
     finally:

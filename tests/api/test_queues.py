@@ -71,7 +71,7 @@ async def test_queues_are_listed_with_what_is_in_them(told: Api) -> None:
     assert _settings(queues["mail"]) == UNSET
     assert _settings(queues["planned"]) == {**UNSET, "max_running": 3}
     assert queues["mail"]["oldest_ready_seconds"] > 0 == queues["idle"]["oldest_ready_seconds"]
-    assert answer.json["age_seconds"] < 5
+    assert 0 <= answer.json["age_seconds"] < 300
     assert (await told.get("/queues/mail")).json["name"] == "mail"
 
 

@@ -66,7 +66,7 @@ async def test_stats_count(api: Api, change_task: ChangeTask) -> None:
     assert stats["workers"] == 1
     assert list(stats["queues"]) == ["default", "idle", "mail"]
     late_s = stats["queues"]["default"].pop("oldest_ready_seconds")
-    assert 30 <= late_s < 60
+    assert 30 <= late_s < 300
     assert stats["queues"]["default"] == {"ready": 1, "deferred": 0, "running": 1, "paused": False}
     assert stats["queues"]["mail"]["ready"] == stats["queues"]["mail"]["deferred"] == 1
     assert stats["queues"]["idle"]["oldest_ready_seconds"] == 0
@@ -100,7 +100,7 @@ async def test_health_is_degraded_without_redis(run_api: RunApi) -> None:
 
 
 async def test_health_is_down_without_mongodb(run_api: RunApi) -> None:
-    async with run_api(mongo_url=f"mongodb://{NOBODY}/?serverSelectionTimeoutMS=300") as api:
+    async with run_api(mongo_url=f"mongodb://{NOBODY}/?serverSelectionTimeoutMS=100") as api:
         answer = await api.get("/health")
         assert (answer.status, answer.json["status"]) == (503, "down")
         assert answer.json["checks"]["mongo"] == "MongoDB does not answer"

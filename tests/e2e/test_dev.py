@@ -16,13 +16,12 @@ import psutil
 import pytest
 
 from app.embedded.servers import free_port
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 ROOT = Path(__file__).parents[2]
-START_S = 40.0
-STOP_S = 20.0
+START_S = 60.0
 NOWHERE = {"MONGO_URL": "mongodb://127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1"}
 
 
@@ -64,7 +63,7 @@ class Dev:
             pytest.fail(f"dev ended without printing {text!r}, but:\n{self.output()}")
 
     async def exit_code(self) -> int:
-        await wait_until(lambda: self.process.poll() is not None, STOP_S, "the end of dev")
+        await wait_until(lambda: self.process.poll() is not None, what="the end of dev")
         return self.process.returncode
 
     async def request(self, path: str, body: object = None) -> Any:
@@ -74,7 +73,7 @@ class Dev:
         )
 
         def send() -> Any:
-            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:  # noqa: S310
                 return json.load(response)
 
         return await asyncio.to_thread(send)

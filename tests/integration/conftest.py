@@ -39,6 +39,7 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import Tracing
 from app.worker import WorkerParts, open_worker
 from settings import Settings, load_settings
+from tests.waiting import PATIENCE_S
 
 RunWorker = Callable[..., AbstractAsyncContextManager[WorkerParts]]
 
@@ -126,7 +127,7 @@ async def submit_one(backend: Backend, type: str, payload: dict[str, Any] | None
     return task
 
 
-async def ended(backend: Backend, task: Task, timeout_s: float = 15) -> Task:
+async def ended(backend: Backend, task: Task, timeout_s: float = PATIENCE_S) -> Task:
     """The task once it is terminal."""
     current = await wait_for_task(backend, TaskId(task.id), seconds=timeout_s)
     assert current.status in TERMINAL, f"still {current.status} after {timeout_s} s"

@@ -65,7 +65,7 @@ async def test_stats_count_what_there_is(backend: Backend) -> None:
         "a": (3, 1, 0),
         "b": (0, 1, 0),
     }
-    assert 0 <= stats.queues["a"].oldest_ready_seconds < 5
+    assert 0 <= stats.queues["a"].oldest_ready_seconds < 300
     assert stats.queues["b"].oldest_ready_seconds == 0
     assert stats.workers == 0
 
