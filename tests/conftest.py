@@ -32,6 +32,7 @@ MOST_WORKERS = 6
 """Each has servers of its own."""
 
 
+@pytest.hookimpl(optionalhook=True)  # the tests also run without pytest-xdist
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors, since a test waits half of its time; one for a Redis that all would share."""
     affinity: set[int] | range = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
