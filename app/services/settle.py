@@ -30,9 +30,10 @@ LONGEST_PAUSE_S = 1.0
 
 @dataclass(slots=True)
 class _Settling:
-    """An outcome on its way; `written` is what MongoDB took for it in the end."""
+    """An outcome on its way; `written` is what MongoDB took for it in the end, unless it was `late`."""
 
     written: Record
+    late: bool = False
 
 
 class Settler:
@@ -84,10 +85,18 @@ class Settler:
     async def _write(self, batch: Sequence[_Settling]) -> None:
         await reach(FaultPoint.BEFORE_SETTLE)
         self._metrics.batch(Operation.SETTLE, len(batch))
-        recorded = await self._record([settling.written for settling in batch])
-        for settling, written in zip(batch, recorded, strict=True):
-            settling.written = written
-            self._metrics.settled(written.settlement)
+        await self._record(batch)
+        late = 0
+        for settling in batch:
+            if settling.late:
+                late += 1  # whoever took the task over has counted the attempt, as lost
+            else:
+                self._metrics.settled(settling.written.settlement)
+        if late:
+            self._metrics.late(late)
+            logger.warning(
+                "%d outcomes came too late: other leases hold their tasks", late, extra={"event": "outcomes_late"}
+            )
 
     async def _tell(self, records: Sequence[Record]) -> None:
         await reach(FaultPoint.AFTER_SETTLE)
@@ -108,45 +117,47 @@ class Settler:
             # The outcome is recorded; what is left in Redis is found by the next claim.
             logger.warning("Recorded %d outcomes but could not tell Redis: %s", len(records), error)
 
-    async def _record(self, records: Sequence[Record]) -> list[Record]:
-        """Returns what was written: the records, or what stands in for those that could not be stored."""
+    async def _record(self, batch: Sequence[_Settling]) -> None:
+        """Records the outcomes, or what stands in for those that could not be stored."""
         loop = asyncio.get_running_loop()
         deadline, pause_s = loop.time() + self._patience.total_seconds(), FIRST_PAUSE_S
         while True:
             try:
-                return await self._record_once(records)
+                await self._record_once(batch)
             except StoreUnavailable as error:
                 if loop.time() + pause_s > deadline:
                     logger.error(  # noqa: TRY400 - what it raises tells the rest
-                        "Could not record %d outcomes, their attempts are lost: %s", len(records), error,
+                        "Could not record %d outcomes, their attempts are lost: %s", len(batch), error,
                         extra={"event": "outcomes_lost"},
                     )  # fmt: skip
                     raise
-                logger.warning(
-                    "Cannot record %d outcomes yet: %s", len(records), error, extra={"event": "settle_failed"}
-                )
+                logger.warning("Cannot record %d outcomes yet: %s", len(batch), error, extra={"event": "settle_failed"})
+            else:
+                return
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def _record_once(self, records: Sequence[Record]) -> list[Record]:
-        written = list(records)
+    async def _record_once(self, batch: Sequence[_Settling]) -> None:
         try:
-            recorded = await self._store.settle(written)
+            recorded = await self._store.settle([settling.written for settling in batch])
         except StoreRefused as error:
-            if len(written) > 1:
+            if len(batch) > 1:
                 # One of them spoils the batch: each by itself, and that one fails alone.
-                return [alone for record in written for alone in await self._record_once([record])]
-            logger.warning("The outcome of task %s: %s", written[0].settlement.attempt.task_id, error)
-            written = [_failed(written[0], error)]
-            recorded = await self._store.settle(written)
-        if recorded < len(written):
-            self._metrics.late(len(written) - recorded)
-            logger.warning(
-                "%d outcomes came too late: other leases hold their tasks",
-                len(written) - recorded,
-                extra={"event": "outcomes_late"},
-            )
-        return written
+                for settling in batch:
+                    await self._record_once([settling])
+                return
+            [alone] = batch
+            logger.warning("The outcome of task %s: %s", alone.written.settlement.attempt.task_id, error)
+            alone.written = _failed(alone.written, error)
+            recorded = await self._store.settle([alone.written])
+        if recorded < len(batch):
+            await self._find_late(batch)
+
+    async def _find_late(self, batch: Sequence[_Settling]) -> None:
+        """Find out which of them are not in the history of their tasks."""
+        in_time = await self._store.recorded([settling.written for settling in batch])
+        for position, settling in enumerate(batch):
+            settling.late = position not in in_time
 
 
 def _failed(record: Record, error: StoreRefused) -> Record:

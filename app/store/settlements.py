@@ -49,7 +49,7 @@ class SettlementStore:
         """Record outcomes, each only if its attempt still holds the lease.
 
         Returns:
-            How many were recorded; the others came too late, or had been recorded before.
+            How many were recorded; the others came too late, or had been recorded before: `recorded` tells.
 
         Raises:
             StoreUnavailable: MongoDB cannot serve. What was written before that stands, and writing it again is
@@ -68,6 +68,31 @@ class SettlementStore:
         with store_errors():
             written = await self._tasks.bulk_write(operations, ordered=False)
         return written.matched_count
+
+    async def recorded(self, records: Sequence[Record]) -> frozenset[int]:
+        """Positions of those whose outcome is in the history of their task.
+
+        To be asked when `settle` recorded fewer than it was given: an earlier try whose answer was lost may have
+        recorded the others, and then it was in time.
+
+        Raises:
+            StoreUnavailable: MongoDB cannot serve.
+        """
+        ids = [ObjectId(record.settlement.attempt.task_id) for record in records]
+        with store_errors():
+            found = await self._tasks.find({"_id": {"$in": ids}}, {"history": 1}).to_list(None)
+        ended = {
+            (document["_id"], entry["round"], entry["attempt"], entry["worker"], entry["started_at"])
+            for document in found
+            for entry in document["history"]
+            if entry["outcome"] != AttemptOutcome.LOST  # what whoever took the task over wrote of it
+        }
+        attempts = [record.settlement.attempt for record in records]
+        return frozenset(
+            position
+            for position, (id_, each) in enumerate(zip(ids, attempts, strict=True))
+            if (id_, each.round, each.number, each.worker, each.started_at) in ended
+        )
 
     def _operations(self, record: Record) -> list[UpdateOne]:
         settlement = record.settlement

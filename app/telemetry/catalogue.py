@@ -147,7 +147,7 @@ LATE = Spec(
     Kind.COUNTER,
     WORKER,
     (),
-    "Outcomes that were not recorded because another lease held the task by then.",
+    "Outcomes that were not recorded because another lease held the task by then; no other metric counts them.",
 )
 SLOTS = Spec("arqive_worker_slots", Kind.GAUGE, WORKER, (), "Tasks that the worker may run at the same time.")
 SLOTS_USED = Spec("arqive_worker_slots_used", Kind.GAUGE, WORKER, (), "Slots that are taken.")
