@@ -21,6 +21,7 @@ from app.core.ids import TaskId
 from app.embedded.servers import free_port
 from app.models import Submission, Task
 from app.queue import keys
+from app.queue.connect import ANSWER_TIMEOUT_S
 from app.services.backend import Backend
 from app.services.read import get_task
 from app.services.submit import new_document
@@ -90,11 +91,7 @@ async def _mend(how: str, own: OwnServer, proxy: Proxy) -> None:
 async def test_accepting_does_not_need_redis(
     own: OwnServer, settings: Settings, redis_client: redis_py.Redis, tmp_path: Path, how: str
 ) -> None:
-    """Every POST is answered soon, /health names Redis, and all runs once Redis is back.
-
-    The last case fails when an outcome waits, with a lease that nobody renews, until Redis has heard of another
-    (`Settler.settle`).
-    """
+    """Every POST is answered soon, /health names Redis, and all runs once Redis is back."""
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(proxy_to(own.server.port))
         url = f"redis://127.0.0.1:{proxy.port}/0"
@@ -128,6 +125,26 @@ async def test_accepting_does_not_need_redis(
         health = await web.get("/health")
         assert health.body["status"] == "ok"
         await wait_until(lambda: not redis_client.keys("arq:in-progress:*"), 10, "Redis was not told of the ends")
+
+
+async def test_no_outcome_waits_until_redis_has_heard_of_another(
+    own: OwnServer, backend: Backend, settings: Settings, redis_client: redis_py.Redis, tmp_path: Path
+) -> None:
+    """Its lease is not renewed any more, and would lapse. Fails with one batch for both writes (`Settler.settle`)."""
+    with started("worker", settings, tmp_path):
+        tasks = [await submit_one(backend, "sleep", {"seconds": seconds}) for seconds in (1, 2)]
+
+        async def are(status: str) -> bool:
+            return {(await get_task(backend, TaskId(task.id))).status for task in tasks} == {status}
+
+        await wait_until(lambda: are("running"), 20)
+        own.freeze()
+        frozen = time.monotonic()
+        await wait_until(lambda: are("completed"), 20)
+        took = time.monotonic() - frozen
+        own.thaw()
+        await wait_until(lambda: not redis_client.keys("arq:in-progress:*"), 20, "Redis was not told of the ends")
+        assert took < 1 + ANSWER_TIMEOUT_S, "the second was recorded before Redis was given up for the first"
 
 
 async def _mixed(backend: Backend) -> dict[str, list[Task]]:
