@@ -68,7 +68,7 @@ docs: $(VENV)/.dev ## write the generated pages of docs/ anew
 lock: $(VENV)/.dev ## write requirements/ anew from pyproject.toml (ARGS=--upgrade takes the newest versions)
 	@$(LOCK) --group build --extra embedded --extra tracing --extra dev --output-file requirements/dev.txt
 	@$(LOCK) --group build --extra embedded --constraints requirements/dev.txt --output-file requirements/embedded.txt
-	@$(LOCK) --constraints requirements/dev.txt --output-file requirements/run.txt
+	@$(LOCK) --extra tracing --constraints requirements/dev.txt --output-file requirements/run.txt
 	@$(LOCK:pyproject.toml=--group build) --constraints requirements/dev.txt --output-file requirements/build.txt
 
 image: ## build the container image (needs Docker; IMAGE=name:tag names it)

@@ -5,6 +5,7 @@ import tomllib
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
@@ -17,6 +18,7 @@ IGNORE = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
 
 _ENTRY = re.compile(r"^ +([A-Z][A-Z_]+): (.+)$", re.MULTILINE)
 _COPIED = re.compile(r"^COPY (?!--from)(.+) \S+$", re.MULTILINE)
+_LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==", re.MULTILINE)
 _NEEDS_BUILDKIT = re.compile(
     r"^# *syntax=|<<-?\w|\s--(?:mount|link|chmod|parents|exclude|checksum|keep-git-dir)\b", re.MULTILINE
 )
@@ -65,6 +67,12 @@ def test_the_base_is_a_python_that_the_project_supports(project: dict[str, Any])
 def test_the_labels_are_the_project_s(project: dict[str, Any]) -> None:
     labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', DOCKERFILE))
     assert (labels["version"], labels["licenses"]) == (project["version"], project["license"])
+
+
+def test_the_image_installs_what_the_service_and_its_traces_need(project: dict[str, Any]) -> None:
+    locked = (ROOT / "requirements/run.txt").read_text(encoding="utf-8")
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["tracing"]]
+    assert {Requirement(line).name for line in wanted} <= set(_LOCKED.findall(locked))
 
 
 def test_what_is_copied_is_sent_to_the_builder() -> None:
