@@ -20,6 +20,7 @@ from app.api.endpoint import Endpoint
 from app.embedded.servers import start_mongo, start_redis
 from app.tasks.registry import load_task_modules
 from settings import Settings
+from tests.waiting import PATIENCE_S
 
 load_task_modules(())  # as a process does before its loop runs: importing reads files, which must not happen inside it
 
@@ -67,6 +68,37 @@ def _no_blocking() -> Iterator[None]:
             function.can_block_in("motor/core.py", {"__init__"})  # reads files, once a process, before it serves
             function.can_block_in("logging/__init__.py", {"emit"})  # to the standard output, as containers want it
         yield
+
+
+PATIENT = (
+    "app.queue.connect.CONNECT_TIMEOUT_S",
+    "app.queue.connect.ANSWER_TIMEOUT_S",
+    "app.services.accept.DISPATCH_PATIENCE_S",
+    "app.services.accept.PREPARING_PATIENCE_S",
+    "app.services.change.SIGNAL_PATIENCE_S",
+    "app.services.change_many.PATIENCE_S",
+    "app.services.expose.PATIENCE_S",
+    "app.services.figures.PATIENCE_S",
+    "app.services.learn_settings.START_PATIENCE_S",
+    "app.services.observe.PATIENCE_S",
+    "app.services.queues.TELL_PATIENCE_S",
+    "app.services.recount.FIRST_PATIENCE_S",
+    "app.services.recount.PATIENCE_S",
+    "app.services.submit_slots.PATIENCE_S",
+)
+"""How long Arqive gives a server to answer before it goes on without: so long that no load makes it give up."""
+
+FRESH = ("app.services.recount.CHEAP_S", "app.services.recount.WORTH")
+"""For how long figures are kept, which is in proportion to how long a count took."""
+
+
+@pytest.fixture(autouse=True)
+def _whatever_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that Arqive does in this process depends on how fast it is; a test of a limit sets it."""
+    for name in PATIENT:
+        monkeypatch.setattr(name, PATIENCE_S)
+    for name in FRESH:
+        monkeypatch.setattr(name, 0.0)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -59,16 +60,22 @@ arm_from(os.environ.get(VARIABLE, ""))
 
 
 class Seconds(BaseModel):
-    """How long the first attempt takes; the second takes three times as long."""
+    """How long the first attempt takes; the second takes three times as long, or until there is a file."""
 
     seconds: float
+    until: str = ""
 
 
 @task("fault.slower", max_attempts=3, timeout=120)
 async def slower(ctx: Context, payload: Seconds) -> int:
     """Says that it has begun, and in the end which process ran it."""
     ctx.progress(0)
-    await asyncio.sleep(payload.seconds if ctx.attempt == 1 else 3 * payload.seconds)
+    if ctx.attempt > 1 and payload.until:
+        until = Path(payload.until)
+        while not until.exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
+            await asyncio.sleep(0.02)
+    else:
+        await asyncio.sleep(payload.seconds if ctx.attempt == 1 else 3 * payload.seconds)
     return os.getpid()
 
 

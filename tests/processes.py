@@ -11,6 +11,9 @@ from pathlib import Path
 
 from settings import Settings
 
+START_S = 60.0
+"""A process has started and done its first work within this, also on a machine that starts ten others."""
+
 
 @dataclass(frozen=True)
 class Process:
@@ -26,7 +29,7 @@ class Process:
     def send(self, signum: signal.Signals) -> None:
         self.popen.send_signal(signum)
 
-    def wait(self, timeout_s: float = 20) -> int:
+    def wait(self, timeout_s: float = START_S) -> int:
         """The exit code; negative is the signal that killed it."""
         return self.popen.wait(timeout_s)
 

@@ -78,6 +78,18 @@ async def stubborn(_ctx: Context, _payload: dict[str, Any]) -> str:
     return "finished anyway"
 
 
+TOLD: set[str] = set()
+"""Tasks that a test has told to go on; only where their worker runs in the process of the test."""
+
+
+@task("test.fail_when_told", max_attempts=5)
+async def fails_when_told(ctx: Context, _payload: dict[str, Any]) -> None:
+    """Runs until it is told to fail."""
+    while ctx.task_id not in TOLD:  # noqa: ASYNC110 - a test has another event loop
+        await asyncio.sleep(0.01)
+    raise ValueError("told")
+
+
 class Steps(BaseModel):
     """How many, and seconds between them."""
 

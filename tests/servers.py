@@ -17,7 +17,7 @@ import aiohttp
 
 from app.embedded.servers import LocalServer, start_mongo, start_redis
 from settings import Settings
-from tests.processes import Process, started
+from tests.processes import START_S, Process, started
 from tests.waiting import wait_until
 
 
@@ -232,7 +232,7 @@ class Web:
 async def running_web(settings: Settings, directory: Path, **changes: object) -> AsyncIterator[Web]:
     """A web process on a free port."""
     with started("web", settings, directory, port=0, **changes) as process:
-        await wait_until(lambda: process.logged("listening on"), 30, "web listens")
+        await wait_until(lambda: process.logged("listening on"), START_S, "web listens")
         found = re.search(r"listening on (http://127\.0\.0\.1:\d+)", process.log.read_text())
         assert found is not None
         connector = aiohttp.TCPConnector(limit=200)

@@ -34,7 +34,7 @@ from app.store.duties import DutyStore
 from app.store.mongo import open_mongo, store_errors
 from settings import Settings
 from tests.integration.conftest import RunWorker, ended, submit_one
-from tests.processes import started
+from tests.processes import START_S, started
 from tests.servers import measured, proxy_to, running_web
 from tests.waiting import wait_until
 
@@ -57,21 +57,23 @@ def _reconciler(backend: Backend, holder: str = "one") -> Reconciler:
 
 async def test_a_zombie_cannot_end_the_attempt_of_another(backend: Backend, settings: Settings, tmp_path: Path) -> None:
     """It thaws with an outcome while another worker makes the next attempt. Fails without the token in `fence`."""
-    with started("worker", settings, tmp_path, lease_seconds=1) as zombie:
-        task = await submit_one(backend, "fault.slower", {"seconds": 1}, max_attempts=1)
+    with started("worker", settings, tmp_path, lease_seconds=2) as zombie:
+        go_on = tmp_path / "go on"
+        task = await submit_one(backend, "fault.slower", {"seconds": 2, "until": str(go_on)}, max_attempts=1)
 
         async def begun_by(attempt: int) -> bool:
             seen = await get_task(backend, TaskId(task.id))
             return (seen.status, seen.attempt) == ("running", attempt) and seen.progress is not None
 
-        await wait_until(lambda: begun_by(1), 20)
+        await wait_until(lambda: begun_by(1), START_S)
         zombie.send(signal.SIGSTOP)
-        with started("worker", settings, tmp_path, lease_seconds=1) as other:
-            await wait_until(lambda: begun_by(2), 20)
+        with started("worker", settings, tmp_path, lease_seconds=2) as other:
+            await wait_until(lambda: begun_by(2), START_S)
             zombie.send(signal.SIGCONT)
-            await wait_until(lambda: zombie.logged("came too late") or zombie.logged("Lost the lease"), 10)
+            await wait_until(lambda: zombie.logged("came too late") or zombie.logged("Lost the lease"))
             assert await begun_by(2), "the other worker still has it"
-            done = await ended(backend, task, timeout_s=15)
+            go_on.touch()
+            done = await ended(backend, task)
             assert done.result == other.pid
     assert [entry.outcome for entry in done.history] == ["lost", "completed"]
 
@@ -99,8 +101,8 @@ async def test_a_lease_lives_as_long_as_its_handler(backend: Backend, run_worker
     Fails without either renewal (app/services/keep_leases.py).
     """
     lapsed: list[str] = []
-    async with run_worker(lease_seconds=1):
-        task = await submit_one(backend, "sleep", {"seconds": 3})
+    async with run_worker(lease_seconds=2):
+        task = await submit_one(backend, "sleep", {"seconds": 4})
         tasks = backend.mongo.collection("tasks")
 
         async def is_over() -> bool:
@@ -111,8 +113,8 @@ async def test_a_lease_lives_as_long_as_its_handler(backend: Backend, run_worker
                 lapsed.extend(where for where, lives in leases.items() if not lives)
             return bool(document["status"] == "completed")
 
-        await wait_until(lambda: _runs(backend, task), 10)
-        await wait_until(is_over, 10)
+        await wait_until(lambda: _runs(backend, task))
+        await wait_until(is_over)
     assert lapsed == []
 
 
@@ -145,7 +147,7 @@ async def test_every_write_is_acknowledged_by_a_journaled_majority(
                 deferred = await web.accepted(delay=60)
                 for verb in ("cancel", "retry"):  # after which it runs at once
                     assert (await web.call("POST", f"/tasks/{deferred}/{verb}")).status == 200
-                await web.until_ended(slow, 20)
+                await web.until_ended(slow, START_S)
                 async with web.session.delete(f"{web.url}/tasks/{slow}") as response:
                     assert response.status == 204
     writes = [command for command in commands if next(iter(command)) in {"insert", "update", "delete", "findAndModify"}]
@@ -208,7 +210,7 @@ async def test_who_takes_the_duty_over_goes_on_from_there(backend: Backend) -> N
 async def test_a_late_renewal_does_not_stop_a_later_attempt(backend: Backend, run_worker: RunWorker) -> None:
     """The thread learned that one lease was lost while this worker had begun the next."""
     async with run_worker() as worker:
-        task = await submit_one(backend, "sleep", {"seconds": 0.5})
+        task = await submit_one(backend, "sleep", {"seconds": 2})
         executions = worker.runner.executions
         await wait_until(lambda: len(executions) == 1)
         [execution] = executions.all()

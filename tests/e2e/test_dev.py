@@ -16,12 +16,12 @@ import psutil
 import pytest
 
 from app.embedded.servers import free_port
+from tests.processes import START_S
 from tests.waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.timeout(240)
 
 ROOT = Path(__file__).parents[2]
-START_S = 60.0
 NOWHERE = {"MONGO_URL": "mongodb://127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1"}
 
 
@@ -63,7 +63,7 @@ class Dev:
             pytest.fail(f"dev ended without printing {text!r}, but:\n{self.output()}")
 
     async def exit_code(self) -> int:
-        await wait_until(lambda: self.process.poll() is not None, what="the end of dev")
+        await wait_until(lambda: self.process.poll() is not None, START_S, "the end of dev")
         return self.process.returncode
 
     async def request(self, path: str, body: object = None) -> Any:

@@ -15,7 +15,7 @@ import pytest
 
 from app.embedded.servers import free_port
 from settings import Settings, load_settings
-from tests.processes import environment
+from tests.processes import START_S, environment
 from tests.scraping import Scrape
 from tests.waiting import wait_until
 
@@ -42,7 +42,7 @@ def fleet(role: str, settings: Settings, log: Path, **changes: object) -> Iterat
         if popen.poll() is None:
             popen.kill()
         popen.wait()
-        _, alive = psutil.wait_procs(children, timeout=10)
+        _, alive = psutil.wait_procs(children, timeout=START_S)
         sys.stdout.write(log.read_text())
         assert not alive, "killing the parent ends its children"
 
@@ -58,28 +58,28 @@ async def _answers(port: int) -> bool:
 async def test_web_survives_the_death_of_one_and_stops_on_sigterm(settings: Settings, tmp_path: Path) -> None:
     port = free_port()
     with fleet("web", settings, tmp_path / "log", port=port) as parent:
-        await wait_until(lambda: _answers(port), 15)
-        await wait_until(lambda: _scrape_has(port, {"0", "1"}), 15)
+        await wait_until(lambda: _answers(port), START_S)
+        await wait_until(lambda: _scrape_has(port, {"0", "1"}), START_S)
         before = {child.pid for child in parent.children()}
         victim = parent.children()[0]
         victim.kill()
-        await wait_until(lambda: len({child.pid for child in parent.children()} - before) == 1, 15)
-        await wait_until(lambda: _answers(port), 15)
+        await wait_until(lambda: len({child.pid for child in parent.children()} - before) == 1, START_S)
+        await wait_until(lambda: _answers(port), START_S)
         children = parent.children()
         parent.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(parent.wait, 20) == 0
+        assert await asyncio.to_thread(parent.wait, START_S) == 0
         assert not [child for child in children if child.is_running()]
 
 
 async def test_a_scrape_sees_every_process(settings: Settings, tmp_path: Path) -> None:
     port = free_port()
     with fleet("worker", settings, tmp_path / "log", health_port=port) as parent:
-        await wait_until(lambda: _scrape_has(port, {"0", "1"}), 20)
+        await wait_until(lambda: _scrape_has(port, {"0", "1"}), START_S)
         parent.children()[0].kill()
-        await wait_until(lambda: _scrape_has(port, {"0"}, {"1"}), 15)
-        await wait_until(lambda: _scrape_has(port, {"0", "1"}), 20)
+        await wait_until(lambda: _scrape_has(port, {"0"}, {"1"}), START_S)
+        await wait_until(lambda: _scrape_has(port, {"0", "1"}), START_S)
         parent.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(parent.wait, 20) == 0
+        assert await asyncio.to_thread(parent.wait, START_S) == 0
     assert not _directories_of(parent.pid)
 
 
@@ -102,14 +102,14 @@ async def test_workers_share_the_work(settings: Settings, tmp_path: Path) -> Non
         fleet("web", settings, tmp_path / "web", port=port),
         fleet("worker", settings, tmp_path / "worker", concurrency=5) as workers,
     ):
-        await wait_until(lambda: _answers(port), 15)
+        await wait_until(lambda: _answers(port), START_S)
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
 
             async def alive() -> bool:
                 async with session.get("/stats") as response:
                     return bool((await response.json())["workers"] == 2)
 
-            await wait_until(alive, 20)
+            await wait_until(alive, START_S)
             naps = [{"type": "sleep", "payload": {"seconds": 0.5}}] * 10
             async with session.post("/tasks/bulk", json=naps) as response:
                 tasks = (await response.json())["items"]
@@ -119,10 +119,10 @@ async def test_workers_share_the_work(settings: Settings, tmp_path: Path) -> Non
                     names.add((await response.json())["history"][0]["worker"])
         assert len(names) == 2
         workers.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(workers.wait, 20) == 0
+        assert await asyncio.to_thread(workers.wait, START_S) == 0
 
 
 async def test_a_start_that_is_refused_ends_them_all(settings: Settings, tmp_path: Path) -> None:
     with fleet("web", settings, tmp_path / "log", port=free_port(), task_modules="no.such.module") as parent:
-        assert await asyncio.to_thread(parent.wait, 20) == 2
+        assert await asyncio.to_thread(parent.wait, START_S) == 2
     assert "no.such.module" in (tmp_path / "log").read_text()

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from bson import ObjectId
 
 from app.callback_models import CallbackRequest
 from app.core import faults, limits
@@ -24,8 +23,8 @@ from app.store.attempts import AttemptStore
 from app.worker import WorkerParts
 from settings import Settings, load_settings
 from tests.callback_receiver import NEXT_SECRET, SECRET, Receiver, receiving
-from tests.integration.conftest import RunWorker, ended, submit_one
-from tests.waiting import wait_until
+from tests.integration.conftest import RunWorker, ended, submit_one, too_late
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ async def _submit(backend: Backend, receiver: Receiver, type: str = "echo", *eve
     return await submit_one(backend, type, callback=CallbackRequest(url=receiver.url, **given), **fields)
 
 
-async def _until(backend: Backend, task: Task, state: str, timeout_s: float = 10) -> Task:
+async def _until(backend: Backend, task: Task, state: str, timeout_s: float = PATIENCE_S) -> Task:
     async def reached() -> bool:
         callback = (await get_task(backend, TaskId(task.id))).callback
         return callback is not None and callback.state == state
@@ -114,21 +113,19 @@ async def test_a_cancelled_task_is_told(backend: Backend, receiver: Receiver) ->
 
 async def test_ends_that_nobody_stays_with_are_found(backend: Backend, receiver: Receiver) -> None:
     """A task that expires, one that is lost and one that is cancelled past the services: reconcile looks for them."""
-    expired = await _submit(backend, receiver, start_before=utc_now() + timedelta(milliseconds=200))
+    expired = await _submit(backend, receiver, start_before=utc_now() + timedelta(minutes=1))
     lost = await _submit(backend, receiver)
     cancelled = await _submit(backend, receiver, delay=60)
     lease = timedelta(milliseconds=10)
     store = AttemptStore(backend.mongo, worker=WorkerId("w"), lease=lease, max_losses=1, retention=None, types=["echo"])
-    await backend.mongo.collection("tasks").update_one(
-        {"_id": ObjectId(expired.id)}, {"$set": {"start_before": utc_now()}}
-    )
+    await too_late(backend, expired)
 
     async def both_have_failed() -> bool:
         claim, _ = await backend.queue.claim("default", limit=2, lease=lease)
         await store.begin(claim, now=utc_now())
         return all([(await get_task(backend, TaskId(task.id))).status == "failed" for task in (expired, lost)])
 
-    await wait_until(both_have_failed, 5)
+    await wait_until(both_have_failed)
     await backend.tasks.cancel_waiting(TaskId(cancelled.id), now=utc_now(), expire_at=None)
     states = {(await get_task(backend, TaskId(task.id))).callback.state for task in (expired, lost, cancelled)}  # type: ignore[union-attr]
     assert states == {"due"}

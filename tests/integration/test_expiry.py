@@ -17,8 +17,7 @@ from app.services.read import get_task
 from app.services.reconcile import Reconciler
 from app.services.submit import submit
 from app.store import expiry
-from tests.integration.conftest import ended, submit_one
-from tests.waiting import wait_until
+from tests.integration.conftest import ended, submit_one, too_late
 
 MINUTE = timedelta(minutes=1)
 
@@ -33,14 +32,14 @@ async def reconciler(backend: Backend) -> Reconciler:
 
 async def test_a_task_expires_in_a_paused_queue_and_without_a_worker(backend: Backend, reconciler: Reconciler) -> None:
     await change_queue(backend, QueueName("default"), lambda old: replace(old, paused=True))
-    late = await submit_one(backend, "echo", start_before=utc_now() + timedelta(seconds=0.4))
+    late = await submit_one(backend, "echo", start_before=utc_now() + MINUTE)
     other = await submit_one(backend, "echo", start_before=utc_now() + MINUTE)
     waiting = asyncio.create_task(ended(backend, late))
     await reconciler.run_once()
     assert not waiting.done(), "its time has not come"
-    await wait_until(lambda: utc_now() > late.start_before)  # type: ignore[operator]
+    await too_late(backend, late)
     await reconciler.run_once()
-    done = await asyncio.wait_for(waiting, 1)
+    done = await waiting
     assert done.error is not None
     assert (done.status, done.error.code, done.attempt, done.history) == ("failed", "expired", 0, [])
     assert done.finished_at is not None
@@ -53,14 +52,14 @@ async def test_many_expire_in_pages_whatever_they_wait_for(
     backend: Backend, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expiry, "BATCH", 3)
-    soon = utc_now() + timedelta(seconds=0.5)
+    soon = utc_now() + MINUTE
     accepted = await submit(
         backend, [Submission(type="echo", queue=f"q{number % 2}", start_before=soon) for number in range(7)]
     )
     tasks = [task for task in accepted if isinstance(task, Task)]
     change = backend.mongo.collection("tasks").update_one
     await change({"queue": "q0"}, {"$set": {"status": "retrying", "attempt": 1, "run_at": utc_now() + MINUTE}})
-    await wait_until(lambda: utc_now() > soon)
+    await too_late(backend, *tasks)
     await reconciler.run_once()
     assert len(tasks) == 7
     assert {(await get_task(backend, TaskId(task.id))).status for task in tasks} == {"failed"}
@@ -69,8 +68,8 @@ async def test_many_expire_in_pages_whatever_they_wait_for(
 
 async def test_what_began_in_time_does_not_expire(backend: Backend, reconciler: Reconciler) -> None:
     """Nor is it taken out of Redis, should a worker begin it while reconcile looks."""
-    task = await submit_one(backend, "echo", start_before=utc_now() + timedelta(seconds=0.2))
-    await wait_until(lambda: utc_now() > task.start_before)  # type: ignore[operator]
+    task = await submit_one(backend, "echo", start_before=utc_now() + MINUTE)
+    await too_late(backend, task)
     update = {"$set": {"status": "running", "lease": {"token": "t", "worker": "w", "until": utc_now() + MINUTE}}}
     await backend.mongo.collection("tasks").update_one({}, update)
     store = expiry.ExpiryStore(backend.mongo, retention=None)

@@ -59,7 +59,7 @@ async def _logged(backend: Backend, task: Task) -> int:
         lines[:] = [line.message for line in (await get_task(backend, TaskId(task.id))).log]
         return bool(lines)
 
-    await wait_until(there, 15)
+    await wait_until(there)
     return int(lines[0])
 
 
@@ -114,13 +114,13 @@ async def test_a_timeout_kills(backend: Backend, run_worker: RunWorker, monkeypa
     monkeypatch.setattr(handler_child, "STOP_GRACE_S", 0.1)
     async with run_worker(process_pool_size=3):
         kinds = ("process.sleep", "process.spin", "process.parent")
-        tasks = [await submit_one(backend, kind, timeout=1) for kind in kinds]
+        tasks = [await submit_one(backend, kind, timeout=3) for kind in kinds]
         pids = [await _logged(backend, task) for task in tasks]
         assert not any(_gone(pid) for pid in pids)
         for task in tasks:
             done = await ended(backend, task)
             assert (done.status, done.history[0].outcome) == ("failed", "timed_out")
-        await wait_until(lambda: all(_gone(pid) for pid in pids), 5, "one still runs")
+        await wait_until(lambda: all(_gone(pid) for pid in pids), what="one still runs")
 
 
 @pytest.mark.usefixtures("worker")
@@ -133,14 +133,14 @@ async def test_a_cancel_kills_unless_the_handler_looks(backend: Backend) -> None
     assert await _logged(backend, deaf) == pid, "it was left alone"
     await cancel_task(backend, TaskId(deaf.id))
     assert (await ended(backend, deaf)).status == "cancelled"
-    await wait_until(lambda: _gone(pid), 5, "it still runs")
+    await wait_until(lambda: _gone(pid), what="it still runs")
 
 
 async def test_a_shutdown_kills_and_gives_back(backend: Backend, run_worker: RunWorker) -> None:
     async with run_worker():
         task = await submit_one(backend, "process.sleep")
         pid = await _logged(backend, task)
-    await wait_until(lambda: _gone(pid), 5, "it still runs")
+    await wait_until(lambda: _gone(pid), what="it still runs")
     assert _children() == set()
     after = await get_task(backend, TaskId(task.id))
     assert (after.status, after.attempt) == ("pending", 0)
@@ -153,10 +153,10 @@ async def test_nothing_outlives_a_killed_worker(backend: Backend, settings: Sett
         worker.send(signal.SIGTERM)  # as service managers do it, to the whole group
         for pid in pids:
             os.kill(pid, signal.SIGTERM)
-        await wait_until(lambda: worker.logged("Stopping"), 10)
+        await wait_until(lambda: worker.logged("Stopping"))
         assert not any(_gone(pid) for pid in pids), "the grace is theirs too"
         worker.send(signal.SIGKILL)
-        await wait_until(lambda: all(_gone(pid) for pid in pids), 10, "an orphan runs on")
+        await wait_until(lambda: all(_gone(pid) for pid in pids), what="an orphan runs on")
         await asyncio.to_thread(worker.wait)
     await backend.mongo.collection("tasks").delete_many({})
 
@@ -164,8 +164,8 @@ async def test_nothing_outlives_a_killed_worker(backend: Backend, settings: Sett
 @pytest.mark.usefixtures("worker")
 async def test_waiting_for_a_process_is_not_running(backend: Backend) -> None:
     """Three that need most of their timeout, for one process: the last has its time, too."""
-    payload = {"seconds": 0.8}
-    tasks = await submit(backend, [Submission(type="process.sleep", payload=payload, timeout=1.2) for _ in range(3)])
+    payload = {"seconds": 1.5}
+    tasks = await submit(backend, [Submission(type="process.sleep", payload=payload, timeout=4) for _ in range(3)])
     done = [await ended(backend, task) for task in tasks if isinstance(task, Task)]
     assert [(task.status, task.attempt) for task in done] == [("completed", 1)] * 3
 
@@ -181,7 +181,7 @@ async def test_a_cancel_reaches_who_waits_for_a_process(backend: Backend) -> Non
 
     await wait_until(runs)
     await cancel_task(backend, TaskId(waiting.id))
-    assert (await ended(backend, waiting, timeout_s=2)).log == []
+    assert (await ended(backend, waiting)).log == []
     await cancel_task(backend, TaskId(busy.id))
 
 

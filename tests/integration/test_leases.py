@@ -31,6 +31,7 @@ from tests.integration.conftest import RunWorker, ended, submit_one
 from tests.waiting import wait_until
 
 LEASE = timedelta(seconds=0.3)
+MINUTE = timedelta(minutes=1)
 
 
 def _attempts(backend: Backend, worker: str, **changes: Any) -> AttemptStore:
@@ -54,7 +55,7 @@ async def _until_claimed(backend: Backend, store: AttemptStore) -> Attempt:
         found.extend(await _claim_and_begin(backend, store))
         return bool(found)
 
-    await wait_until(claimed, 5)
+    await wait_until(claimed)
     return found[0]
 
 
@@ -93,7 +94,7 @@ async def test_a_task_that_loses_its_workers_is_failed(backend: Backend) -> None
         assert await _claim_and_begin(backend, _attempts(backend, "fourth")) == []
         return (await get_task(backend, TaskId(task.id))).status == "failed"
 
-    await wait_until(failed, 5)
+    await wait_until(failed)
     done = await get_task(backend, TaskId(task.id))
     assert done.error is not None
     assert (done.error.code, done.losses, done.lease) == ("lost", 3, None)
@@ -110,28 +111,28 @@ async def test_a_cancel_of_a_lost_attempt_ends_the_task(backend: Backend) -> Non
         assert await _claim_and_begin(backend, _attempts(backend, "second")) == []
         return (await get_task(backend, TaskId(task.id))).status == "cancelled"
 
-    await wait_until(cancelled, 5)
+    await wait_until(cancelled)
     await backend.queue.redis.flushall()
 
 
 async def test_a_lease_that_is_renewed_is_nobody_elses(backend: Backend, run_worker: RunWorker) -> None:
-    async with run_worker(lease_seconds=1), run_worker(lease_seconds=1):
-        done = await ended(backend, await submit_one(backend, "sleep", {"seconds": 3}))
+    async with run_worker(lease_seconds=3), run_worker(lease_seconds=3):
+        done = await ended(backend, await submit_one(backend, "sleep", {"seconds": 5}))
     assert [entry.outcome for entry in done.history] == ["completed"]
 
 
-async def _renew_once(settings: Settings, attempt: Attempt, mongo_url: str) -> None:
+async def _renew_once(settings: Settings, attempt: Attempt, mongo_url: str, patience: timedelta = MINUTE) -> None:
     """As the thread of the worker that holds the attempt, or thinks that it does."""
     executions = SimpleNamespace(all=lambda: [SimpleNamespace(attempt=attempt, waits=False)])
 
     def renew() -> None:
         with (
-            open_mongo_for_thread(mongo_url, settings.mongo_database, timeout=LEASE) as database,
-            open_lease_queue(settings.redis_url.get_secret_value(), timeout=LEASE) as queue,
+            open_mongo_for_thread(mongo_url, settings.mongo_database, timeout=patience) as database,
+            open_lease_queue(settings.redis_url.get_secret_value(), timeout=MINUTE) as queue,
         ):
-            store = LeaseStore(database, lease=LEASE)
+            store = LeaseStore(database, lease=MINUTE)
             metrics = Metrics(Role.WORKER)
-            LeaseKeeper(store, queue, executions, Mock(), lease=LEASE, metrics=metrics).renew()  # type: ignore[arg-type]
+            LeaseKeeper(store, queue, executions, Mock(), lease=MINUTE, metrics=metrics).renew()  # type: ignore[arg-type]
 
     await asyncio.to_thread(renew)
 
@@ -143,7 +144,7 @@ async def test_who_was_frozen_leases_nothing_that_has_ended(backend: Backend, se
     [zombie] = await _claim_and_begin(backend, frozen)
     attempt = await _until_claimed(backend, other)
     store = SettlementStore(backend.mongo, retention=None)
-    await Settler(store, backend.queue, backend.callbacks, patience=LEASE).settle(_completed(attempt, None))
+    await Settler(store, backend.queue, backend.callbacks, patience=MINUTE).settle(_completed(attempt, None))
     await _renew_once(settings, zombie, settings.mongo_url.get_secret_value())
     assert not await backend.queue.redis.exists(keys.in_progress(zombie.task_id))
     assert not await backend.queue.redis.zcard(keys.leases("default"))
@@ -155,7 +156,7 @@ async def test_a_lease_is_renewed_in_redis_while_mongodb_is_away(backend: Backen
     [attempt] = await _claim_and_begin(backend, _attempts(backend, "worker"))
     await backend.queue.redis.flushall()
     with pytest.raises(StoreUnavailable):
-        await _renew_once(settings, attempt, "mongodb://127.0.0.1:1")
+        await _renew_once(settings, attempt, "mongodb://127.0.0.1:1", patience=LEASE)
     assert await backend.queue.redis.exists(keys.in_progress(attempt.task_id))
     await SettlementStore(backend.mongo, retention=None).settle([_completed(attempt, None)])
     await backend.queue.redis.flushall()
@@ -164,8 +165,8 @@ async def test_a_lease_is_renewed_in_redis_while_mongodb_is_away(backend: Backen
 async def test_two_claims_of_the_same_id_begin_it_once(backend: Backend) -> None:
     """As after a rebuild of the queue: the id is claimed twice, the store lets one through."""
     await submit_one(backend, "echo")
-    claim, _ = await backend.queue.claim("default", limit=10, lease=timedelta(seconds=60))
-    stores = [_attempts(backend, f"worker {number}", lease=timedelta(seconds=60)) for number in range(5)]
+    claim, _ = await backend.queue.claim("default", limit=10, lease=MINUTE)
+    stores = [_attempts(backend, f"worker {number}", lease=MINUTE) for number in range(5)]
     claims = [claim, *(replace(claim, token=new_lease_token()) for _ in range(4))]
     begun = await asyncio.gather(
         *(store.begin(each, now=utc_now()) for store, each in zip(stores, claims, strict=True))
@@ -180,8 +181,8 @@ async def test_two_claims_of_the_same_id_begin_it_once(backend: Backend) -> None
 async def test_begin_again_finds_what_it_has_begun(backend: Backend) -> None:
     """As after an acknowledgement that got lost."""
     await submit_one(backend, "echo")
-    store = _attempts(backend, "worker", lease=timedelta(seconds=60))
-    claim, _ = await backend.queue.claim("default", limit=10, lease=timedelta(seconds=60))
+    store = _attempts(backend, "worker", lease=MINUTE)
+    claim, _ = await backend.queue.claim("default", limit=10, lease=MINUTE)
     first, second = await store.begin(claim, now=utc_now()), await store.begin(claim, now=utc_now())
     assert [attempt.number for attempt in first.attempts] == [attempt.number for attempt in second.attempts] == [1]
     await SettlementStore(backend.mongo, retention=None).settle([_completed(first.attempts[0], None)])
@@ -221,8 +222,8 @@ async def test_a_shutdown_gives_tasks_back_uncounted(
 
 async def test_an_outcome_that_cannot_be_stored_fails_alone(backend: Backend) -> None:
     tasks = [await submit_one(backend, "echo", max_attempts=1) for _ in range(3)]
-    attempts = await _claim_and_begin(backend, _attempts(backend, "worker", lease=timedelta(seconds=60)))
-    settler = Settler(SettlementStore(backend.mongo, retention=None), backend.queue, backend.callbacks, patience=LEASE)
+    attempts = await _claim_and_begin(backend, _attempts(backend, "worker", lease=MINUTE))
+    settler = Settler(SettlementStore(backend.mongo, retention=None), backend.queue, backend.callbacks, patience=MINUTE)
     results = {tasks[0].id: 1, tasks[1].id: {"no": object()}, tasks[2].id: 3}
     await asyncio.gather(*(settler.settle(_completed(each, results[each.task_id])) for each in attempts))
     first, second, third = [await get_task(backend, TaskId(task.id)) for task in tasks]
@@ -233,13 +234,13 @@ async def test_an_outcome_that_cannot_be_stored_fails_alone(backend: Backend) ->
 
 async def test_an_outcome_waits_for_mongodb_within_its_patience(backend: Backend, settings: Settings) -> None:
     await submit_one(backend, "echo")
-    [attempt] = await _claim_and_begin(backend, _attempts(backend, "worker", lease=timedelta(seconds=60)))
+    [attempt] = await _claim_and_begin(backend, _attempts(backend, "worker", lease=MINUTE))
     async with open_mongo("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100", settings.mongo_database) as away:
         store = SettlementStore(away, retention=None)
         settler = Settler(store, backend.queue, backend.callbacks, patience=timedelta(seconds=0.5))
         with pytest.raises(StoreUnavailable):
             await settler.settle(_completed(attempt, "nobody will know"))
-        settler = Settler(store, backend.queue, backend.callbacks, patience=timedelta(seconds=10))
+        settler = Settler(store, backend.queue, backend.callbacks, patience=MINUTE)
         waiting = asyncio.create_task(settler.settle(_completed(attempt, "kept")))
         await wait_until(lambda: settler._records._flushing is not None)
         store._tasks = backend.mongo.collection("tasks")  # MongoDB is back

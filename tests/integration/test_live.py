@@ -12,10 +12,12 @@ from app.core.clock import utc_now
 from app.core.errors import StoreUnavailable
 from app.core.ids import TaskId
 from app.event_models import event_id_of, event_name_of
+from app.models import BackoffModel
 from app.queue.connect import open_redis
 from app.queue.task_queue import TaskQueue
 from app.services import live as live_room
 from app.services.backend import Backend
+from app.services.change import cancel_task
 from app.services.listen import web_signals
 from app.services.live import Live
 from app.services.stream import Stream
@@ -23,8 +25,9 @@ from app.services.supervise import repeat
 from app.services.wait import Endings
 from app.store.changes import ChangeFilter, ChangeStore
 from tests.integration.conftest import RunWorker, ended, submit_one
+from tests.sample_tasks import TOLD
 from tests.servers import OwnServer, own_redis
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -54,10 +57,10 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def told_until(stream: Stream, status: str) -> list[tuple[str, str]]:
-    """The names and statuses of changes until one to a status."""
+    """The names and statuses of changes until one to a status, or the progress of one."""
     told: list[tuple[str, str]] = []
-    while not told or told[-1][1] != status:
-        change = await stream.next(10)
+    while not told or status not in told[-1]:
+        change = await stream.next(PATIENCE_S)
         assert change is not None, told
         assert change.document is not None
         told.append((event_name_of(change.document), change.document["status"]))
@@ -71,16 +74,19 @@ async def test_a_worker_tells_each_step(backend: Backend, following: Live, run_w
         stream.start()
         async with run_worker():
             await wait_until(lambda: backend.queue.audience.present)
-            await submit_one(backend, "test.progress", {"steps": 2, "pause": 0.7})
-            told = await told_until(stream, "completed")
+            reporting = await submit_one(backend, "test.report")
+            told = await told_until(stream, "progress")
             assert told[0][0] == "status"  # pending, unless it was running by the time that it was read
-            assert told[-1] == ("status", "completed")
-            assert ("progress", "running") in told
-            await submit_one(backend, "sleep", {"seconds": 0.5}, delay=0.7)
-            assert ("status", "running") in await told_until(stream, "completed")
-            await submit_one(backend, "test.retry", {"delay": 0.5})
-            told = await told_until(stream, "completed")
-            assert ("status", "retrying") in told
+            assert told[-1] == ("progress", "running")
+            await cancel_task(backend, TaskId(reporting.id))
+            assert (await told_until(stream, "cancelled"))[-1] == ("status", "cancelled")
+            backoff = BackoffModel(base=60, jitter=False)
+            failing = await submit_one(backend, "test.fail_when_told", delay=0.7, backoff=backoff)
+            assert (await told_until(stream, "running"))[-1] == ("status", "running")
+            TOLD.add(failing.id)
+            assert (await told_until(stream, "retrying"))[-1] == ("status", "retrying")
+            await submit_one(backend, "echo")
+            assert (await told_until(stream, "completed"))[-1] == ("status", "completed")
 
 
 @pytest.mark.usefixtures("deaf")
@@ -139,6 +145,7 @@ async def test_a_redis_that_hangs_holds_no_change_back(
 ) -> None:
     for name in ("FIRST_LOOK_S", "LOOK_S", "SWEEP_S"):
         monkeypatch.setattr(live_room, name, 0.3)
+    monkeypatch.setattr("app.queue.connect.ANSWER_TIMEOUT_S", 3600)
     task = await submit_one(backend, "echo", delay=60)
     async with own_redis(tmp_path) as server, followed_over(server, backend) as live:
         with live.stream_of_task(TaskId(task.id)) as one:
@@ -147,7 +154,7 @@ async def test_a_redis_that_hangs_holds_no_change_back(
             server.freeze()
             assert await one.next(0.5) is None  # by now something waits for Redis
             await backend.tasks.cancel_waiting(TaskId(task.id), now=utc_now(), expire_at=None)
-            change = await one.next(2)
+            change = await one.next(PATIENCE_S)
             server.thaw()
     assert change is not None
     assert change.id.status == "cancelled"
@@ -172,7 +179,7 @@ async def test_a_flood_is_read_in_order_of_nothing_and_told_whole(
         following.on_signal(" ".join(task.id for task in tasks))
         told: set[str] = set()
         while len(told) < len(tasks):
-            change = await stream.next(10)
+            change = await stream.next(PATIENCE_S)
             assert change is not None
             told.add(change.id.task_id)
     assert told == {task.id for task in tasks}

@@ -8,7 +8,7 @@ import aiohttp
 
 from app.embedded.servers import free_port
 from settings import Settings
-from tests.processes import Process, started
+from tests.processes import START_S, Process, started
 from tests.waiting import wait_until
 
 
@@ -24,7 +24,7 @@ async def test_each_line_says_what_it_is_about_and_none_tells_a_secret(settings:
         started("web", settings, tmp_path, port=port, access_log=True, **options) as web,
         started("worker", settings, tmp_path, **options) as worker,
     ):
-        await wait_until(lambda: web.logged('"event": "listening"'), 20)
+        await wait_until(lambda: web.logged('"event": "listening"'), START_S)
         tasks = []
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers={"X-Request-ID": "find-me"}) as session:
             for name in ("logging.async", "logging.thread", "logging.process"):
@@ -67,5 +67,5 @@ async def test_a_password_does_not_reach_the_log_when_servers_are_away(settings:
         "log_level": "DEBUG",
     }
     with started("worker", settings, tmp_path, **away) as worker:
-        await wait_until(lambda: worker.logged("Cannot claim") and worker.logged("MongoDB is not available"), 20)
+        await wait_until(lambda: worker.logged("Cannot claim") and worker.logged("MongoDB is not available"), START_S)
     assert "hunter2" not in worker.log.read_text()

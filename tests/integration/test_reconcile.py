@@ -99,7 +99,7 @@ async def test_an_attempt_that_nobody_remembers_is_offered_again(backend: Backen
         await reconciler.run_once()
         return await _queued(backend) == {task.id}
 
-    await wait_until(offered, 10)
+    await wait_until(offered)
     await backend.mongo.collection("tasks").delete_many({})
 
 

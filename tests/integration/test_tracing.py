@@ -29,7 +29,7 @@ from app.web import open_backend
 from app.worker import open_worker
 from settings import Settings
 from tests.integration.conftest import ended, submit_one
-from tests.processes import started
+from tests.processes import START_S, started
 from tests.waiting import wait_until
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -254,7 +254,7 @@ async def test_a_process_exports_its_spans_before_it_ends(backend: Backend, sett
     with collector() as (url, received):
         options = {"otel_exporter_otlp_endpoint": url, "otel_service_name": "shop-workers"}
         with started("worker", settings, tmp_path, **options) as worker:
-            await wait_until(lambda: worker.logged("serves default"), 20)
+            await wait_until(lambda: worker.logged("serves default"), START_S)
             await ended(backend, await submit_one(backend, "echo"))
             worker.popen.terminate()
             assert await asyncio.to_thread(worker.wait) == 0

@@ -17,7 +17,7 @@ from app.telemetry.catalogue import Role
 from app.telemetry.exposition import Exposition
 from app.telemetry.metrics import Metrics
 from app.worker import WorkerParts
-from tests.integration.conftest import RunWorker, ended, submit_one
+from tests.integration.conftest import RunWorker, ended, submit_one, too_late
 from tests.scraping import Scrape
 from tests.waiting import wait_until
 
@@ -75,7 +75,7 @@ async def test_counters_move_by_what_happened(backend: Backend, worker: WorkerPa
     assert told.value("arqive_task_wait_seconds_count", queue="default") == 10
     assert told.value("arqive_task_run_seconds_count") == 10
     assert told.value("arqive_task_total_seconds_count") == 7
-    assert 0.2 <= told.value("arqive_task_total_seconds_sum", type="sleep") < 20
+    assert 0.2 <= told.value("arqive_task_total_seconds_sum", type="sleep") < 300
     assert told.value("arqive_batch_size_sum", operation="claim") == 10
     assert told.value("arqive_batch_size_sum", operation="begin") == 10
     assert told.value("arqive_batch_size_sum", operation="settle") == 10
@@ -83,7 +83,7 @@ async def test_counters_move_by_what_happened(backend: Backend, worker: WorkerPa
 
 
 async def test_leases_are_counted_as_they_are_renewed(backend: Backend, run_worker: RunWorker) -> None:
-    async with run_worker(lease_seconds=1) as worker:
+    async with run_worker(lease_seconds=3) as worker:
         await submit_one(backend, "sleep", {"seconds": 60})
 
         async def renewed() -> bool:
@@ -108,7 +108,7 @@ async def _begin(backend: Backend, worker: str, task: str) -> Begun:
             found.append(await store.begin(claim, now=utc_now()))
         return bool(found) and not found[-1].waiting
 
-    await wait_until(claimed, 5)
+    await wait_until(claimed)
     return found[-1]
 
 
@@ -127,8 +127,8 @@ async def test_a_begin_tells_what_it_has_taken_over_and_ended(backend: Backend) 
     assert (await _begin(backend, "second", stopped.id)).ended == [Ended("echo", "cancelled", lost_attempt=True)]
 
     await backend.queue.redis.flushall()
-    late = await submit_one(backend, "echo", start_before=utc_now() + timedelta(seconds=0.1))
-    await wait_until(lambda: late.start_before is not None and late.start_before < utc_now())
+    late = await submit_one(backend, "echo", start_before=utc_now() + timedelta(minutes=1))
+    await too_late(backend, late)
     assert (await _begin(backend, "first", late.id)).ended == [Ended("echo", "expired", lost_attempt=False)]
     assert (await _begin(backend, "first", await _queued_again(backend, late.id))).ended == [], "it was over before"
     await backend.queue.redis.flushall()
@@ -157,11 +157,11 @@ async def test_the_reconciler_counts_its_passes_and_what_it_fails(backend: Backe
     reconciler = Reconciler(
         backend.mongo, backend.queue, backend.callbacks, holder="one", retention=None, metrics=metrics
     )
-    soon = utc_now() + timedelta(seconds=0.3)
+    soon = utc_now() + timedelta(hours=1)
     late = await submit_one(backend, "echo", start_before=soon, queue="mail")
-    await submit_one(backend, "echo", start_before=soon + timedelta(hours=1), queue="mail")
+    await submit_one(backend, "echo", start_before=soon, queue="mail")
     await reconciler.run_once()
-    await wait_until(lambda: utc_now() > soon)
+    await too_late(backend, late)
     await reconciler.run_once()
     assert (await get_task(backend, TaskId(late.id))).status == "failed"
     told = Scrape(await Exposition(metrics).text())

@@ -12,11 +12,11 @@ from app.services.observe import check_health
 from app.services.read import get_task
 from settings import Settings
 from tests.integration.conftest import ended, submit_one
-from tests.processes import Process, started
+from tests.processes import START_S, Process, started
 from tests.waiting import wait_until
 
 
-async def _is(backend: Backend, task: Task, status: str, timeout_s: float = 15) -> Task:
+async def _is(backend: Backend, task: Task, status: str, timeout_s: float = START_S) -> Task:
     async def has_it() -> bool:
         return (await get_task(backend, TaskId(task.id))).status == status
 
@@ -86,7 +86,7 @@ async def test_a_thread_that_never_ends_does_not_keep_the_process(
 async def test_sigterm_while_mongodb_is_away_ends_it(settings: Settings, tmp_path: Path, redis_url: str) -> None:
     away = settings.model_copy(update={"mongo_url": type(settings.mongo_url)("mongodb://127.0.0.1:1")})
     with started("worker", away, tmp_path) as worker:
-        await wait_until(lambda: worker.logged("MongoDB is not available"), 15)
+        await wait_until(lambda: worker.logged("MongoDB is not available"), START_S)
         worker.send(signal.SIGTERM)
         assert await _exit_code(worker) == 0
 
@@ -94,7 +94,7 @@ async def test_sigterm_while_mongodb_is_away_ends_it(settings: Settings, tmp_pat
 async def test_sigterm_while_redis_is_away_ends_it(settings: Settings, tmp_path: Path) -> None:
     away = settings.model_copy(update={"redis_url": type(settings.redis_url)("redis://127.0.0.1:1")})
     with started("worker", away, tmp_path) as worker:
-        await wait_until(lambda: worker.logged("Cannot claim"), 15)
+        await wait_until(lambda: worker.logged("Cannot claim"), START_S)
         worker.send(signal.SIGTERM)
         assert await _exit_code(worker) == 0
 
@@ -107,7 +107,7 @@ async def test_a_killed_worker_costs_seconds(backend: Backend, settings: Setting
         first.send(signal.SIGKILL)
         await _exit_code(first)
     with started("worker", settings, tmp_path, lease_seconds=2):
-        done = await ended(backend, task, timeout_s=15)
+        done = await ended(backend, task, timeout_s=START_S)
     assert [entry.outcome for entry in done.history] == ["lost", "completed"]
 
 
@@ -117,7 +117,7 @@ async def test_a_wiped_redis_loses_no_task(backend: Backend, settings: Settings,
     await backend.queue.redis.flushall()
     with started("worker", settings, tmp_path):
         for task in [*waiting, deferred]:
-            assert (await ended(backend, task, timeout_s=20)).status == "completed"
+            assert (await ended(backend, task, timeout_s=START_S)).status == "completed"
 
 
 async def test_health_knows_the_workers(backend: Backend, settings: Settings, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ async def test_health_knows_the_workers(backend: Backend, settings: Settings, tm
         async def healthy() -> bool:
             return (await check_health(backend)).status == "ok"
 
-        await wait_until(healthy, 15)
+        await wait_until(healthy, START_S)
         worker.send(signal.SIGTERM)
         await _exit_code(worker)
     assert (await check_health(backend)).workers == "no worker is alive", "it signs off"

@@ -2,20 +2,36 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from app.core.errors import StoreUnavailable
 from app.services import recount
 from app.services.recount import Recount
+from tests.waiting import PATIENCE_S, wait_until
+
+
+class Clock:
+    """Goes on when a test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def utc_now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
 
 
 class Counting:
-    """Counts the counts; each takes some seconds and gives its number."""
+    """Counts the counts; each takes some seconds of the clock, ends when it is let, and gives its number."""
 
-    def __init__(self, *seconds: float) -> None:
+    def __init__(self, clock: Clock, *seconds: float) -> None:
+        self.clock = clock
         self.seconds = list(seconds)
         self.begun = self.under_way = self.most = 0
+        self.let = asyncio.Event()
+        self.let.set()
 
     async def __call__(self) -> int:
         self.begun += 1
@@ -23,7 +39,9 @@ class Counting:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
-            await asyncio.sleep(self.seconds.pop(0) if self.seconds else 0)
+            await asyncio.sleep(0)
+            await self.let.wait()
+            self.clock.seconds += self.seconds.pop(0) if self.seconds else 0
         finally:
             self.under_way -= 1
         return number
@@ -35,55 +53,71 @@ async def _figures(recounts: Recount[int], count: Callable[[], Awaitable[int]]) 
 
 
 @pytest.fixture(autouse=True)
-def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recount, "CHEAP_S", 0.02)
-    monkeypatch.setattr(recount, "PATIENCE_S", 0.02)
-    monkeypatch.setattr(recount, "FIRST_PATIENCE_S", 0.1)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(recount, "time", SimpleNamespace(monotonic=lambda: clock.seconds))
+    monkeypatch.setattr(recount, "utc_now", clock.utc_now)
+    monkeypatch.setattr(recount, "CHEAP_S", 0.25)
+    monkeypatch.setattr(recount, "WORTH", 10)
+    return clock
 
 
-async def test_those_who_come_together_share_a_count() -> None:
-    recounts, counting = Recount[int](), Counting(0.05)
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recount, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(recount, "FIRST_PATIENCE_S", 0.01)
+
+
+async def test_those_who_come_together_share_a_count(clock: Clock) -> None:
+    recounts, counting = Recount[int](), Counting(clock, 1)
     assert await asyncio.gather(*(_figures(recounts, counting) for _ in range(20))) == [1] * 20
     assert (counting.begun, counting.most) == (1, 1)
 
 
-async def test_dear_figures_are_kept_and_tell_their_age() -> None:
-    recounts, counting = Recount[int](), Counting(0.05)
+async def test_dear_figures_are_kept_and_tell_their_age(clock: Clock) -> None:
+    recounts, counting = Recount[int](), Counting(clock, 1)
     first = await recounts.get(counting)
-    await asyncio.sleep(0.1)
+    clock.seconds += 9
     again = await recounts.get(counting)
     assert first is again is not None
-    assert again.age.total_seconds() >= 0.1
+    assert again.age == timedelta(seconds=10), "since the count began"
     assert counting.begun == 1
-
-
-async def test_cheap_figures_are_fresh() -> None:
-    recounts, counting = Recount[int](), Counting()
-    assert await _figures(recounts, counting) == 1
-    await asyncio.sleep(0.03)
+    clock.seconds += 2
     assert await _figures(recounts, counting) == 2
 
 
-async def test_nobody_waits_for_a_new_count_when_there_is_an_old_one() -> None:
-    recounts, counting = Recount[int](), Counting(0, 0.3)
+async def test_cheap_figures_are_fresh(clock: Clock) -> None:
+    recounts, counting = Recount[int](), Counting(clock, 0.2)
     assert await _figures(recounts, counting) == 1
-    await asyncio.sleep(0.03)
-    assert await asyncio.wait_for(_figures(recounts, counting), 0.2) == 1
+    clock.seconds += 0.3
+    assert await _figures(recounts, counting) == 2
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_nobody_waits_for_a_new_count_when_there_is_an_old_one(clock: Clock) -> None:
+    recounts, counting = Recount[int](), Counting(clock, 0, 1)
+    assert await _figures(recounts, counting) == 1
+    counting.let.clear()
+    assert await asyncio.wait_for(_figures(recounts, counting), PATIENCE_S) == 1
     assert await asyncio.gather(*(_figures(recounts, counting) for _ in range(10))) == [1] * 10
     assert (counting.begun, counting.most) == (2, 1)
-    await asyncio.sleep(0.35)
+    counting.let.set()
+    await wait_until(lambda: counting.under_way == 0)
     assert await _figures(recounts, counting) == 2
 
 
-async def test_a_first_count_that_takes_long_is_not_waited_for() -> None:
-    recounts, counting = Recount[int](), Counting(0.3)
-    assert await asyncio.wait_for(_figures(recounts, counting), 0.2) is None
-    await asyncio.sleep(0.3)
+@pytest.mark.usefixtures("impatient")
+async def test_a_first_count_that_takes_long_is_not_waited_for(clock: Clock) -> None:
+    recounts, counting = Recount[int](), Counting(clock, 1)
+    counting.let.clear()
+    assert await asyncio.wait_for(_figures(recounts, counting), PATIENCE_S) is None
+    counting.let.set()
+    await wait_until(lambda: counting.under_way == 0)
     assert await _figures(recounts, counting) == 1
 
 
-async def test_a_caller_that_is_cancelled_does_not_end_the_count() -> None:
-    recounts, counting = Recount[int](), Counting(0.05)
+async def test_a_caller_that_is_cancelled_does_not_end_the_count(clock: Clock) -> None:
+    recounts, counting = Recount[int](), Counting(clock, 1)
     first = asyncio.create_task(_figures(recounts, counting))
     await asyncio.sleep(0)
     second = asyncio.create_task(_figures(recounts, counting))
@@ -92,19 +126,20 @@ async def test_a_caller_that_is_cancelled_does_not_end_the_count() -> None:
     assert await second == 1
 
 
-async def test_a_count_that_fails_fails_for_those_who_wait_and_is_made_again() -> None:
+async def test_a_count_that_fails_fails_for_those_who_wait_and_is_made_again(clock: Clock) -> None:
     async def fails() -> int:
         raise StoreUnavailable("away")
 
     recounts = Recount[int]()
     for outcome in await asyncio.gather(*(recounts.get(fails) for _ in range(3)), return_exceptions=True):
         assert isinstance(outcome, StoreUnavailable)
-    await asyncio.sleep(0.01)
-    assert await _figures(recounts, Counting()) == 1
+    assert await _figures(recounts, Counting(clock)) == 1
 
 
-async def test_closing_ends_a_count() -> None:
-    recounts, counting = Recount[int](), Counting(60)
+@pytest.mark.usefixtures("impatient")
+async def test_closing_ends_a_count(clock: Clock) -> None:
+    recounts, counting = Recount[int](), Counting(clock)
+    counting.let.clear()
     assert await _figures(recounts, counting) is None
     await recounts.close()
     assert counting.under_way == 0
