@@ -160,7 +160,12 @@ async def open_worker(
 
 def _open_pools(settings: Settings) -> AbstractAsyncContextManager[HandlerPools]:
     known = ProcessSettings(settings.task_modules, settings.max_result_bytes, settings.log_level, settings.log_format)
-    return open_handler_pools(threads=settings.concurrency, processes=settings.process_pool_size, settings=known)
+    return open_handler_pools(
+        threads=settings.concurrency,
+        processes=settings.process_pool_size,
+        max_calls=settings.process_max_tasks,
+        settings=known,
+    )
 
 
 def _build(

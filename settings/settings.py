@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     process_pool_size: int = Field(
         0, ge=0, le=1_024, description="Processes that a worker has for types with process=True; 0 is one a core."
     )
+    process_max_tasks: int = Field(
+        1_000, ge=0, le=1_000_000, description="Tasks after which such a process makes room for a new one; 0 is never."
+    )
     task_modules: Annotated[tuple[ModuleName, ...], NoDecode] = Field(
         (), description="Python modules whose @task functions are loaded by web and worker."
     )

@@ -68,6 +68,11 @@ class Child:
         self._number = 0
         self.ended = asyncio.create_task(self._watch(reader))
 
+    @property
+    def calls(self) -> int:
+        """How many handlers it was asked to run."""
+        return max(0, self._number - 1)  # the first question is the greeting
+
     async def greet(self, settings: ProcessSettings) -> None:
         """Tell it what to import and wait until it has.
 

@@ -37,10 +37,12 @@ class ProcessPool:
     Args:
         size: How many processes there may be at once.
         settings: What they need to know.
+        max_calls: How many handlers one process runs before another takes its place; 0 is any number.
     """
 
-    def __init__(self, size: int, settings: ProcessSettings) -> None:
+    def __init__(self, size: int, settings: ProcessSettings, *, max_calls: int = 0) -> None:
         self._settings = settings
+        self._max_calls = max_calls
         self._turns = asyncio.Semaphore(size)
         self._idle: list[Child] = []
         self._all: set[Child] = set()
@@ -74,7 +76,7 @@ class ProcessPool:
                 usable = await child.stop_politely()
                 raise
             finally:
-                if usable:
+                if usable and not 0 < self._max_calls <= child.calls:
                     self._idle.append(child)
                 else:
                     child.kill()
@@ -120,16 +122,19 @@ class HandlerPools:
 
 
 @asynccontextmanager
-async def open_handler_pools(*, threads: int, processes: int, settings: ProcessSettings) -> AsyncIterator[HandlerPools]:
+async def open_handler_pools(
+    *, threads: int, processes: int, max_calls: int, settings: ProcessSettings
+) -> AsyncIterator[HandlerPools]:
     """Pools for one worker; neither starts anything before it is needed.
 
     Args:
         threads: How many threads there may be.
         processes: How many processes there may be; 0 is one for each core that this process may use.
+        max_calls: How many handlers one process runs before another takes its place; 0 is any number.
         settings: What the processes need to know.
     """
     executor = ThreadPoolExecutor(threads, thread_name_prefix=_THREADS)
-    pool = ProcessPool(processes or _cores(), settings)
+    pool = ProcessPool(processes or _cores(), settings, max_calls=max_calls)
     try:
         yield HandlerPools(executor, pool)
     finally:

@@ -214,6 +214,15 @@ async def test_a_process_that_died_while_idle_is_replaced() -> None:
     await pool.close()
 
 
+async def test_a_process_makes_room_after_its_last_task(backend: Backend, run_worker: RunWorker) -> None:
+    async with run_worker(process_max_tasks=2):
+        done = [await ended(backend, await submit_one(backend, "process.pid")) for _ in range(5)]
+        pids = [task.result for task in done]
+        assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
+        assert {task.attempt for task in done} == {1}
+        await wait_until(lambda: _children() == {pids[4]}, 5, "one that was replaced is still there")
+
+
 async def test_a_type_that_is_unknown_there_fails() -> None:
     pool = ProcessPool(1, ProcessSettings())
     with pytest.raises(Exception, match="not registered by importing TASK_MODULES"):

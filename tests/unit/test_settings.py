@@ -25,6 +25,8 @@ BAD_VALUES = [
     ("CONCURRENCY", "1.5"),
     ("PROCESS_POOL_SIZE", "-1"),
     ("PROCESS_POOL_SIZE", "1025"),
+    ("PROCESS_MAX_TASKS", "-1"),
+    ("PROCESS_MAX_TASKS", "1000001"),
     ("TASK_MODULES", "shop/tasks.py"),
     ("TASK_MODULES", "1shop"),
     ("LEASE_SECONDS", "0.9"),
