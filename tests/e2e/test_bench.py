@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from bench.interruptible import INTERRUPTED, interruptible, tell
+from tests.processes import START_S
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -38,9 +39,9 @@ async def test_ctrl_c_ends_it_with_a_line_and_leaves_nothing(tmp_path: Path) -> 
         return False
 
     try:
-        await wait_until(measuring, 20, "a worker runs")
+        await wait_until(measuring, START_S, "a worker runs")
         os.killpg(bench.pid, signal.SIGINT)
-        await wait_until(lambda: bench.poll() is not None, 20, "it ends")
+        await wait_until(lambda: bench.poll() is not None, START_S, "it ends")
     finally:
         bench.kill()
         bench.wait()

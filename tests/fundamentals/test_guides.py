@@ -129,5 +129,5 @@ async def test_coming_from_bullmq(http: Client) -> None:
 
 def test_the_settings_of_the_guides_are_settings() -> None:
     names = {name for guide in GUIDES for name in re.findall(r"`([A-Z][A-Z_]+[A-Z])`", guide.read_text())}
-    assert names <= {*(name.upper() for name in Settings.model_fields), "FLUSHALL", "PROGRESS"}
+    assert names <= {*(name.upper() for name in Settings.model_fields), "FLUSHALL", "PROGRESS", "WEB"}
     assert "http.request" in load_task_modules(())
