@@ -6,8 +6,10 @@ Filters keep to plain field conditions at the top level: a top-level `$or` makes
 against read the whole collection.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from bson import ObjectId
@@ -19,9 +21,9 @@ from app.core.ids import TaskId, WorkerId
 from app.core.outcomes import AttemptOutcome, ErrorCode
 from app.core.states import CLAIM, EXPIRE, LOSE, RECOVER, STOP, TERMINAL, Status
 from app.store.begun import Begun, Ended, Waiting, attempt_of, ended_of
-from app.store.documents import LogDocument, ProgressDocument, TaskDocument
+from app.store.documents import LeaseDocument, LogDocument, ProgressDocument, TaskDocument
 from app.store.expiry import expired
-from app.store.mongo import Mongo, store_errors
+from app.store.mongo import Mongo, SyncCollection, store_errors
 from app.store.tasks import leaving
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
@@ -53,6 +55,7 @@ class AttemptStore:
         retention: timedelta | None,
         types: Sequence[str],
     ) -> None:
+        self._mongo = mongo
         self._tasks = mongo.collection("tasks")
         self._worker = worker
         self._lease = lease
@@ -63,30 +66,13 @@ class AttemptStore:
     async def begin(self, claim: Claim, *, now: datetime) -> Begun:
         """Make running what may run of a claim, and say what to do with the rest.
 
-        Safe against every race: each step changes only what is still in the state that it starts from, and what was won
-        is read back by the token, which no other claim has.
+        Safe against every race: each step changes only what is still in the state that it starts from. What was won is
+        known when that is all, and otherwise read back by the token, which no other claim has.
         """
         ids = [ObjectId(task_id) for task_id in claim.task_ids]
-        lease = {"token": claim.token, "worker": self._worker, "until": now + self._lease}
+        lease: LeaseDocument = {"token": claim.token, "worker": self._worker, "until": now + self._lease}
         with store_errors():
-            started = await self._tasks.update_many(
-                {
-                    "_id": {"$in": ids},
-                    **leaving(CLAIM),
-                    "run_at": {"$lte": now + CLOCK_TOLERANCE},
-                    "type": {"$in": self._types},
-                    "start_before": {"$not": {"$lte": now}},
-                },
-                {
-                    "$set": {"status": CLAIM.target, "lease": lease, "started_at": now, "updated_at": now},
-                    "$inc": {"attempt": 1},
-                },
-            )
-            if started.modified_count < len(ids):
-                await self._recover(ids, lease, now)
-            won: list[TaskDocument] = await self._tasks.find({"_id": {"$in": ids}, "lease.token": claim.token}).to_list(
-                None
-            )
+            won = await self._win(ids, lease, now)
         attempts = [attempt_of(document) for document in won]
         if len(attempts) == len(ids):
             return Begun(attempts, [], [], [])
@@ -94,7 +80,54 @@ class AttemptStore:
         waiting, gone, ended = await self._sort_out([each for each in claim.task_ids if each not in begun], now)
         return Begun(attempts, waiting, gone, ended)
 
-    async def _recover(self, ids: list[ObjectId], lease: dict[str, Any], now: datetime) -> None:
+    async def _win(self, ids: list[ObjectId], lease: LeaseDocument, now: datetime) -> list[TaskDocument]:
+        """Mostly all are at their first attempt: then the read need not wait for the write.
+
+        Whether it saw a task before the write or after, what the write has changed is known: that it begins a first
+        attempt is a condition of the write, and so no other change can hide between the two.
+        """
+        started, found = await asyncio.gather(
+            self._mongo.at_one_go("tasks", partial(self._start, ids=ids, lease=lease, now=now, which=_FIRST_ATTEMPT)),
+            self._mongo.at_one_go("tasks", partial(_read, ids=ids)),
+        )
+        if started == len(found) == len(ids):
+            return [_started(document, lease, now) for document in found]
+        others = partial(self._win_others, ids=ids, lease=lease, now=now, missing=len(ids) - started)
+        return await self._mongo.at_one_go("tasks", others)
+
+    def _start(
+        self,
+        tasks: SyncCollection,
+        *,
+        ids: list[ObjectId],
+        lease: LeaseDocument,
+        now: datetime,
+        which: Mapping[str, Any],
+    ) -> int:
+        written = tasks.update_many(
+            {
+                "_id": {"$in": ids},
+                **leaving(CLAIM),
+                "run_at": {"$lte": now + CLOCK_TOLERANCE},
+                "type": {"$in": self._types},
+                "start_before": {"$not": {"$lte": now}},
+                **which,
+            },
+            {
+                "$set": {"status": CLAIM.target, "lease": lease, "started_at": now, "updated_at": now},
+                "$inc": {"attempt": 1},
+            },
+        )
+        return written.modified_count
+
+    def _win_others(
+        self, tasks: SyncCollection, *, ids: list[ObjectId], lease: LeaseDocument, now: datetime, missing: int
+    ) -> list[TaskDocument]:
+        if missing and self._start(tasks, ids=ids, lease=lease, now=now, which={}) < missing:
+            self._recover(tasks, ids, lease, now)
+        return list(tasks.find({"_id": {"$in": ids}, "lease.token": lease["token"]}))
+
+    def _recover(self, tasks: SyncCollection, ids: list[ObjectId], lease: LeaseDocument, now: datetime) -> None:
         """Take over attempts whose worker was lost; end those that are not to be attempted again."""
         lapsed = {"_id": {"$in": ids}, **leaving(RECOVER), "lease.until": {"$lte": now}}
         ended = {
@@ -104,15 +137,15 @@ class AttemptStore:
             "expire_at": None if self._retention is None else now + self._retention,
         }
         lost = {**_LOST_HISTORY, "losses": {"$add": ["$losses", 1]}}
-        await self._tasks.update_many(
+        tasks.update_many(
             {**lapsed, "cancel_requested_at": {"$ne": None}}, [{"$set": {**ended, **lost, "status": STOP.target}}]
         )
         message = f"{self._max_losses} workers were lost while they ran this task"
-        await self._tasks.update_many(
+        tasks.update_many(
             {**lapsed, "losses": {"$gte": self._max_losses - 1}},
             [{"$set": {**ended, **lost, "status": LOSE.target, "error": _error(ErrorCode.LOST, message)}}],
         )
-        await self._tasks.update_many(
+        tasks.update_many(
             {**lapsed, "type": {"$in": self._types}},
             [
                 {
@@ -126,7 +159,7 @@ class AttemptStore:
                 }
             ],
         )
-        await self._tasks.update_many(
+        tasks.update_many(
             {"_id": {"$in": ids}, **leaving(EXPIRE), "start_before": {"$lte": now}},
             {"$set": expired(now, self._retention)},
         )
@@ -164,6 +197,18 @@ class AttemptStore:
         if operations:
             with store_errors():
                 await self._tasks.bulk_write(operations, ordered=False)
+
+
+_FIRST_ATTEMPT: Mapping[str, Any] = {"round": 1, "attempt": 0}
+
+
+def _read(tasks: SyncCollection, *, ids: list[ObjectId]) -> list[TaskDocument]:
+    return list(tasks.find({"_id": {"$in": ids}}))
+
+
+def _started(document: TaskDocument, lease: LeaseDocument, now: datetime) -> TaskDocument:
+    """The task at its first attempt, as it was read while that began."""
+    return {**document, "status": CLAIM.target, "lease": lease, "attempt": 1, "started_at": now, "updated_at": now}
 
 
 def fence(attempt: Attempt) -> dict[str, Any]:

@@ -4,16 +4,18 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from bson.errors import InvalidDocument
+from motor.frameworks.asyncio import run_on_executor
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorCursor, AsyncIOMotorDatabase
 from pymongo import MongoClient, WriteConcern
+from pymongo.collection import Collection as PyMongoCollection
 from pymongo.database import Database
 from pymongo.errors import (
     BulkWriteError,
@@ -32,6 +34,8 @@ from app.core.errors import StoreRefused, StoreUnavailable
 Collection = AsyncIOMotorCollection[Any]
 Cursor = AsyncIOMotorCursor[Any]
 SyncDatabase = Database[Any]
+SyncCollection = PyMongoCollection[Any]
+Answer = TypeVar("Answer")
 
 SERVER_SELECTION_MS = 2_000
 """How long an operation looks for a server before it says that there is none."""
@@ -64,10 +68,15 @@ class Presence:
         self._client = client
         self._away_since: float | None = None
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is one at the moment."""
+        # Not by a listener: PyMongo 4 hands its events on up to a second late.
+        return bool(self._client.delegate.topology_description.has_writable_server())
+
     def away_for(self, seconds: float) -> bool:
         """Whether there has been none for that long, counted from when this was first asked."""
-        # Not by a listener: PyMongo 4 hands its events on up to a second late.
-        if self._client.delegate.topology_description.has_writable_server():
+        if self.is_there:
             self._away_since = None
             return False
         now = time.monotonic()
@@ -89,6 +98,21 @@ class Mongo:
     def collection(self, name: str) -> Collection:
         """A collection whose writes are acknowledged once a majority has journaled them."""
         return self.database[name]
+
+    async def at_one_go(self, name: str, work: Callable[[SyncCollection], Answer]) -> Answer:
+        """What `work` does with a collection, in one of Motor's threads.
+
+        Motor takes each operation, and each cursor once more, to a thread and back: several that follow one another go
+        here together, and a find is read to its end.
+
+        Args:
+            name: The collection's.
+            work: Operations of PyMongo, one after another. What it raises passes.
+        """
+        answer: Answer = await run_on_executor(  # type: ignore[no-untyped-call]  # Motor's own door
+            asyncio.get_running_loop(), work, self.database[name].delegate
+        )
+        return answer
 
     @asynccontextmanager
     async def answering(self) -> AsyncIterator[None]:

@@ -8,8 +8,9 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from bson import ObjectId
 
-from app.core.attempt import Attempt, Settlement
+from app.core.attempt import Attempt, Claim, Settlement
 from app.core.clock import to_ms, utc_now
 from app.core.errors import StoreUnavailable
 from app.core.ids import TaskId, WorkerId, new_lease_token
@@ -20,9 +21,11 @@ from app.services.backend import Backend
 from app.services.keep_leases import LeaseKeeper
 from app.services.read import get_task
 from app.services.settle import Settler
+from app.store import attempts as attempts_room
 from app.store.attempts import AttemptStore
+from app.store.begun import attempt_of
 from app.store.leases import LeaseStore
-from app.store.mongo import open_mongo, open_mongo_for_thread
+from app.store.mongo import Mongo, open_mongo, open_mongo_for_thread
 from app.store.settlements import Record, SettlementStore
 from app.telemetry.catalogue import Role
 from app.telemetry.metrics import Metrics
@@ -57,6 +60,45 @@ async def _until_claimed(backend: Backend, store: AttemptStore) -> Attempt:
 
     await wait_until(claimed)
     return found[0]
+
+
+@pytest.mark.parametrize("read_first", [True, False])
+async def test_a_first_attempt_is_known_whether_it_was_read_before_or_after_it_began(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, *, read_first: bool
+) -> None:
+    go, both = asyncio.Event(), Mongo.at_one_go
+
+    async def in_order(mongo: Mongo, name: str, work: Any) -> Any:
+        if (work.func is attempts_room._read) is not read_first:
+            await go.wait()
+        answer = await both(mongo, name, work)
+        go.set()
+        return answer
+
+    for number in range(3):
+        await submit_one(backend, "echo", {"number": number})
+    monkeypatch.setattr(Mongo, "at_one_go", in_order)
+    begun = await _claim_and_begin(backend, _attempts(backend, "worker"))
+    kept = await backend.mongo.collection("tasks").find().to_list(None)
+    assert len(begun) == 3
+    assert {attempt.task_id: attempt for attempt in begun} == {
+        TaskId(str(document["_id"])): attempt_of(document) for document in kept
+    }
+
+
+async def test_first_and_later_attempts_of_one_claim_begin_alike(backend: Backend) -> None:
+    store = _attempts(backend, "worker")
+    again, cancelled = [await submit_one(backend, "echo", max_attempts=2) for _ in range(2)]
+    [_, _] = await _claim_and_begin(backend, store)
+    tasks = backend.mongo.collection("tasks")
+    for task, status, finished_at in ((again, "retrying", None), (cancelled, "cancelled", utc_now())):
+        change = {"status": status, "finished_at": finished_at, "lease": None}
+        await tasks.update_one({"_id": ObjectId(task.id)}, {"$set": change})
+    first = await submit_one(backend, "echo")
+    claim = Claim("default", new_lease_token(), tuple(TaskId(task.id) for task in (again, cancelled, first)))
+    begun = await store.begin(claim, now=utc_now())
+    assert {attempt.task_id: attempt.number for attempt in begun.attempts} == {again.id: 2, first.id: 1}
+    assert begun.gone == [cancelled.id]
 
 
 async def test_a_lapsed_lease_is_taken_over_and_the_old_attempt_recorded_as_lost(backend: Backend) -> None:
