@@ -23,6 +23,9 @@ BATCH = 50
 POLL_S = 2.0
 """How often to look without being woken: for lapsed leases, and for wake signals that were lost."""
 
+BEGIN_PATIENCE_S = 0.05
+"""How long claims wait for those before to be begun."""
+
 OUTAGE_PAUSE_S = 0.5
 
 
@@ -73,6 +76,7 @@ class LeasedWorker(Worker):
         self._reserved = 0
         self._starting: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._lacks_slots = False
         self._next_due = float("inf")
         self._answered_at = float("-inf")
 
@@ -110,9 +114,18 @@ class LeasedWorker(Worker):
                 continue
             if not more:
                 await self._rest()
+                await self._until_started()
         # A claim in flight is never cancelled: its script has run, and nobody else would know the batch.
         while self._starting:
             await asyncio.wait(self._starting)
+
+    async def _until_started(self) -> None:
+        """What becomes due while claims are begun is claimed and begun together, however many signals tell of it.
+
+        Where slots are the shortage, claims are large by themselves, and need not wait.
+        """
+        if self._starting and not self._lacks_slots:
+            await asyncio.wait(self._starting, timeout=BEGIN_PATIENCE_S)
 
     def stop_claiming(self) -> None:
         """Take no more work; what runs goes on."""
@@ -130,7 +143,8 @@ class LeasedWorker(Worker):
         more, next_due = False, float("inf")
         for name in self._names:
             limit = min(self.max_jobs - self.running, BATCH)
-            if limit <= 0:
+            self._lacks_slots = limit <= 0
+            if self._lacks_slots:
                 return False
             claim, due = await self._queue.claim(name, limit=limit, lease=self._lease)
             self._answered_at = time.monotonic()
@@ -156,7 +170,7 @@ class LeasedWorker(Worker):
             # By lease, since a task whose lease lapsed may come back here while its old attempt still ends.
             self.tasks[f"{attempt.task_id}/{attempt.token}"] = self.loop.create_task(self._run(attempt))
         if len(attempts) < len(claim.task_ids):
-            self._wake.set()
+            self._slot_is_free()
 
     async def _run(self, attempt: Attempt) -> None:
         try:
@@ -164,6 +178,11 @@ class LeasedWorker(Worker):
             self.jobs_complete += 1
         finally:
             del self.tasks[f"{attempt.task_id}/{attempt.token}"]
+            self._slot_is_free()
+
+    def _slot_is_free(self) -> None:
+        """With slots to spare the last claims have taken what there was, and a signal tells of what has come since."""
+        if self._lacks_slots:
             self._wake.set()
 
     async def _rest(self) -> None:

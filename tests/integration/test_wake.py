@@ -3,9 +3,11 @@
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
+from app.core.attempt import Attempt, Claim
 from app.core.ids import TaskId
 from app.queue import keys
 from app.queue import worker as worker_room
@@ -101,3 +103,73 @@ async def test_an_idle_worker_costs_redis_almost_nothing(backend: Backend, run_w
         commands = (await redis.info("stats"))["total_commands_processed"] - before
         seconds = time.monotonic() - began
     assert commands / seconds <= 5
+
+
+async def test_a_task_that_ends_costs_no_claim_while_slots_are_free(
+    backend: Backend, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_room, "POLL_S", 3600)
+    async with run_worker() as parts:
+        await ended(backend, await submit_one(backend, "echo"))
+        claims = _counted(parts, monkeypatch)
+        for _ in range(5):
+            await ended(backend, await submit_one(backend, "echo"))
+        assert len(claims) == 5
+
+
+async def test_what_comes_while_a_claim_is_begun_is_begun_together(
+    backend: Backend, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_room, "POLL_S", 3600)
+    monkeypatch.setattr(worker_room, "BEGIN_PATIENCE_S", 30)
+    async with run_worker() as parts:
+        await ended(backend, await submit_one(backend, "echo"))
+        go_on, begin, sizes = asyncio.Event(), parts.runner.begin, []
+
+        async def begin_late(claim: Claim) -> list[Attempt]:
+            sizes.append(len(claim.task_ids))
+            await go_on.wait()
+            return await begin(claim)
+
+        monkeypatch.setattr(parts.runner, "begin", begin_late)
+        first = await submit_one(backend, "echo")
+        await wait_until(lambda: sizes)
+        others = [await submit_one(backend, "echo") for _ in range(4)]
+        go_on.set()
+        for task in (first, *others):
+            await ended(backend, task)
+        assert sizes == [1, 4]
+
+
+async def test_a_begin_that_hangs_does_not_hold_claims_up(
+    backend: Backend, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with run_worker() as parts:
+        begin = parts.runner.begin
+        hung: list[Claim] = []
+
+        async def hang_once(claim: Claim) -> list[Attempt]:
+            if not hung:
+                hung.append(claim)
+                await asyncio.Event().wait()
+            return await begin(claim)
+
+        monkeypatch.setattr(parts.runner, "begin", hang_once)
+        await submit_one(backend, "echo")
+        await wait_until(lambda: hung)
+        await ended(backend, await submit_one(backend, "echo"))
+        for task in parts.loop._starting:
+            task.cancel()
+
+
+def _counted(parts: WorkerParts, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The queues that are claimed from, one entry for each claim from now on."""
+    claims: list[str] = []
+    claim = parts.queue.claim
+
+    async def count(queue: str, **options: Any) -> Any:
+        claims.append(queue)
+        return await claim(queue, **options)
+
+    monkeypatch.setattr(parts.queue, "claim", count)
+    return claims
