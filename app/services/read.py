@@ -45,19 +45,26 @@ async def wait_for_task(backend: Backend, task_id: TaskId, *, seconds: float) ->
     # Watch first, look second: an ending in between is not missed.
     event = backend.endings.watch(task_id)
     try:
+        if backend.endings.expects(task_id) and backend.mongo.presence.is_there:
+            await _until_set(event, min(seconds, LOOK_S))
         while True:
             event.clear()
             task = await get_task(backend, task_id)
             left_s = deadline - loop.time()
             if task.status in TERMINAL or left_s <= 0 or backend.endings.closed:
                 return task
-            try:
-                async with asyncio.timeout(min(left_s, LOOK_S)):
-                    await event.wait()
-            except TimeoutError:
-                continue
+            await _until_set(event, min(left_s, LOOK_S))
     finally:
         backend.endings.unwatch(task_id, event)
+
+
+async def _until_set(event: asyncio.Event, seconds: float) -> None:
+    """Return once the event is set or the time is over."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
 
 
 async def list_tasks(backend: Backend, which: TaskFilter, *, limit: int, after: TaskId | None) -> Page:

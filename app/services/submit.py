@@ -12,6 +12,7 @@ from app.core import limits
 from app.core.clock import utc_now
 from app.core.errors import FieldError, Invalid
 from app.core.field_errors import field_errors
+from app.core.ids import TaskId
 from app.core.json_value import problem_with
 from app.core.task_type import TaskType, TaskTypes
 from app.models import Submission, Task
@@ -57,6 +58,7 @@ async def submit_each(backend: Backend, submissions: Sequence[Submission | Inval
     if traceparent is not None:
         for document in documents:
             document["traceparent"] = traceparent
+    backend.endings.expect([TaskId(str(document["_id"])) for document in documents])
     instead = await backend.acceptor.accept(documents) if documents else {}
     outcomes = [item if isinstance(item, Invalid) else outcome_of(item, instead.get(item["_id"])) for item in prepared]
     if len(documents) == len(prepared):

@@ -2,11 +2,15 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterable
 
 from app.core.ids import TaskId
 
 LOOK_S = 2.0
 """How often a waiter looks at MongoDB without being woken."""
+
+MOST_EXPECTED = 10_000
+"""Tasks whose end is expected; what was accepted before the last so many is looked at first, as any other task."""
 
 
 class Endings:
@@ -19,16 +23,33 @@ class Endings:
     def __init__(self) -> None:
         self.closed = False
         self._waiters: dict[TaskId, set[asyncio.Event]] = defaultdict(set)
+        self._expected: dict[TaskId, None] = {}
+
+    def expect(self, task_ids: Iterable[TaskId]) -> None:
+        """These tasks are about to be accepted here, so that the signal of their end is still to come."""
+        for task_id in task_ids:
+            self._expected[task_id] = None
+        while len(self._expected) > MOST_EXPECTED:
+            del self._expected[next(iter(self._expected))]
+
+    def expects(self, task_id: TaskId) -> bool:
+        """Whether the signal of the task's end is still to come, so that a waiter need not look before it waits.
+
+        Should the signal get lost, a waiter looks a little later, as one does who waited before.
+        """
+        return task_id in self._expected and not self.closed
 
     def on_signal(self, message: str) -> None:
         """A message of the channel: ids of tasks that became terminal, separated by spaces."""
-        if self._waiters:
-            for task_id in message.split():
-                for event in self._waiters.get(TaskId(task_id), ()):
+        if self._waiters or self._expected:
+            for task_id in map(TaskId, message.split()):
+                self._expected.pop(task_id, None)
+                for event in self._waiters.get(task_id, ()):
                     event.set()
 
     def wake_all(self) -> None:
-        """Have every waiter look at the truth: signals may have been missed."""
+        """Have every waiter look at the truth, now and before waiting: signals may have been missed."""
+        self._expected.clear()
         for events in self._waiters.values():
             for event in events:
                 event.set()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 
+from app.core.clock import utc_now
 from app.core.ids import TaskId
 from app.core.states import TERMINAL, UNFINISHED, Status
 from app.queue import keys
@@ -77,11 +78,45 @@ async def test_a_wait_ends_at_its_deadline(api: Api) -> None:
     assert time.monotonic() - started >= 0.3
 
 
-async def test_a_wait_for_an_ended_task_does_not_wait(api: Api, change_task: ChangeTask) -> None:
+@pytest.mark.usefixtures("_never_looks")
+async def test_a_wait_for_an_ended_task_does_not_wait(
+    api: Api, change_task: ChangeTask, redis_client: redis.Redis
+) -> None:
+    task = await api.submit()
+    await wait_until(lambda: redis_client.publish(keys.ENDED_CHANNEL, NO_TASK), what="web listens")
+    change_task(task, status="failed")
+    redis_client.publish(keys.ENDED_CHANNEL, task["id"])
+    await wait_until(lambda: not api.backend.endings.expects(TaskId(task["id"])))
+    answer = await asyncio.wait_for(api.get(f"/tasks/{task['id']}?wait=60"), PATIENCE_S)
+    assert answer.json["status"] == "failed"
+
+
+async def test_a_wait_for_a_task_whose_end_was_not_told_of_looks_by_itself(api: Api, change_task: ChangeTask) -> None:
     task = await api.submit()
     change_task(task, status="failed")
     answer = await asyncio.wait_for(api.get(f"/tasks/{task['id']}?wait=60"), PATIENCE_S)
     assert answer.json["status"] == "failed"
+
+
+@pytest.mark.usefixtures("_never_looks")
+async def test_a_wait_for_a_task_that_was_accepted_here_reads_it_once(
+    api: Api, monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis
+) -> None:
+    await wait_until(lambda: redis_client.publish(keys.ENDED_CHANNEL, NO_TASK), what="web listens")
+    task = await api.submit(delay=600)
+    read, get = [], api.backend.tasks.get
+
+    async def counted(task_id: TaskId) -> Any:
+        read.append(task_id)
+        return await get(task_id)
+
+    monkeypatch.setattr(api.backend.tasks, "get", counted)
+    waiting = asyncio.create_task(api.get(f"/tasks/{task['id']}?wait=60"))
+    await wait_until(lambda: api.backend.endings._waiters)
+    await api.backend.tasks.cancel_waiting(TaskId(task["id"]), now=utc_now(), expire_at=None)
+    await api.backend.queue.signal_ended([TaskId(task["id"])])
+    assert (await asyncio.wait_for(waiting, PATIENCE_S)).json["status"] == "cancelled"
+    assert read == [task["id"]]
 
 
 async def test_a_wait_for_no_task_is_404_at_once(api: Api) -> None:
