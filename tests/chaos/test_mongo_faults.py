@@ -181,7 +181,7 @@ async def _still_works(backend: Backend, worker: Process) -> None:
 WRITES: dict[str, Callable[[bytes], bool]] = {
     "insert": lambda piece: b"\x02insert\x00\x06\x00\x00\x00tasks\x00" in piece,
     "begin": lambda piece: b"$inc\x00" in piece and b"started_at\x00" in piece,
-    "settle": lambda piece: b"$push\x00" in piece and b"history\x00" in piece,
+    "settle": lambda piece: (b"$push\x00" in piece or b"$concatArrays\x00" in piece) and b"history\x00" in piece,
 }
 
 
