@@ -19,13 +19,20 @@ ROOT = Path(__file__).parents[2]
 
 
 def _start(directory: Path) -> "subprocess.Popen[bytes]":
-    """In a group of its own: the signal goes to all of it, as a terminal sends it."""
+    """In a group of its own: the signal goes to all of it, as a terminal sends it.
+
+    What a shell starts in the background ignores SIGINT and hands that on; a benchmark at a terminal does not.
+    """
     command = [sys.executable, "-m", "bench.engine", "--quick"]
     environment = {**os.environ, "TMPDIR": str(directory)}
-    with (directory / "log").open("wb") as output:
-        return subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
+    ours = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        with (directory / "log").open("wb") as output:
+            return subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+            )
+    finally:
+        signal.signal(signal.SIGINT, ours)
 
 
 async def test_ctrl_c_ends_it_with_a_line_and_leaves_nothing(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ async def test_workers_share_the_work(settings: Settings, tmp_path: Path) -> Non
                 tasks = (await response.json())["items"]
             names = set()
             for task in tasks:
-                async with session.get(f"/tasks/{task['id']}", params={"wait": 20}) as response:
+                async with session.get(f"/tasks/{task['id']}", params={"wait": 60}) as response:
                     names.add((await response.json())["history"][0]["worker"])
         assert len(names) == 2
         workers.send_signal(signal.SIGTERM)

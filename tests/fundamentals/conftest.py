@@ -57,7 +57,7 @@ async def submit(http: Client, **task: Any) -> dict[str, Any]:
 
 async def wait_for(http: Client, task: dict[str, Any]) -> dict[str, Any]:
     """The task once it has ended."""
-    async with http.get(f"/tasks/{task['id']}", params={"wait": 20}) as response:
+    async with http.get(f"/tasks/{task['id']}", params={"wait": 60}) as response:
         ended: dict[str, Any] = await response.json()
     assert ended["finished_at"] is not None, ended
     return ended

@@ -110,7 +110,7 @@ async def call(client: "TestClient[Any, Any]", callee: Callee, **fields: Any) ->
     async with client.post("/tasks", json=body, **fields) as response:
         assert response.status == 201, await response.text()
         task = await response.json()
-    async with client.get(f"/tasks/{task['id']}", params={"wait": 15}) as response:
+    async with client.get(f"/tasks/{task['id']}", params={"wait": 60}) as response:
         ended: dict[str, Any] = await response.json()
     assert ended["status"] == "completed"
     return ended
@@ -187,7 +187,7 @@ async def test_a_bulk_of_tasks_is_the_parent_of_each(run: Run) -> None:
         async with client.post("/tasks/bulk", json=[{"type": "echo"}, {"type": "test.thread"}]) as response:
             tasks = (await response.json())["items"]
         for task in tasks:
-            async with client.get(f"/tasks/{task['id']}", params={"wait": 15}) as response:
+            async with client.get(f"/tasks/{task['id']}", params={"wait": 60}) as response:
                 assert (await response.json())["status"] == "completed"
         async with client.get("/health/live") as response:
             assert response.status == 200
@@ -218,7 +218,7 @@ async def test_a_call_that_fails_is_a_span_as_well(run: Run, callee: Callee) -> 
             body = {"type": "http.request", "payload": {"url": nobody}, "max_attempts": 1}
             async with client.post("/tasks", json=body) as response:
                 task = await response.json()
-            async with client.get(f"/tasks/{task['id']}", params={"wait": 15}) as response:
+            async with client.get(f"/tasks/{task['id']}", params={"wait": 60}) as response:
                 assert (await response.json())["status"] == "failed"
     [sent] = spanned.of(SpanKind.CLIENT)
     assert sent.attributes is not None

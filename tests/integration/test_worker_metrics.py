@@ -43,6 +43,7 @@ async def test_counters_move_by_what_happened(backend: Backend, worker: WorkerPa
     assert (busy.value("arqive_worker_slots_used"), busy.value("arqive_worker_slots")) == (1, 100)
     await cancel_task(backend, TaskId(stopped.id))
     await ended(backend, stopped)
+    await wait_until(lambda: worker.loop.running == 0, what="the last is counted once it is recorded")
 
     told = await scrape(worker)
     attempts = {
@@ -146,7 +147,7 @@ async def test_a_lost_worker_is_seen_in_the_counters_of_the_next(backend: Backen
     await _begin(backend, "first", task.id)
     async with run_worker(max_losses=1) as worker:
         await ended(backend, task)
-        told = await scrape(worker)
+    told = await scrape(worker)
     assert told.value("arqive_tasks_finished_total", type="echo", outcome="lost") == 1
     assert told.value("arqive_attempts_total", type="echo", outcome="lost") == 1
     assert told.value("arqive_leases_taken_over_total", queue="default") == 1
@@ -174,8 +175,9 @@ async def test_the_reconciler_counts_its_passes_and_what_it_fails(backend: Backe
 
 async def test_a_worker_answers_scrapes_beside_its_probes(backend: Backend, run_worker: RunWorker) -> None:
     port = free_port()
-    async with run_worker(health_port=port, host="127.0.0.1"):
+    async with run_worker(health_port=port, host="127.0.0.1") as worker:
         await ended(backend, await submit_one(backend, "echo"))
+        await wait_until(lambda: worker.loop.jobs_complete == 1)
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"http://127.0.0.1:{port}/metrics") as response,
