@@ -127,7 +127,7 @@ def run_api(settings: Settings) -> RunApi:
 
     @asynccontextmanager
     async def running(**changes: Any) -> AsyncIterator[Api]:
-        changed = load_settings(**{**settings.model_dump(), **changes})
+        changed = load_settings(**{**settings.model_dump(), **changes}) if changes else settings
         types = load_task_modules(changed.task_modules)
         application = build_app(
             partial(open_backend, changed, types),

@@ -112,7 +112,7 @@ def run_worker(settings: Settings) -> RunWorker:
 
     @asynccontextmanager
     async def running(**changes: Any) -> AsyncIterator[WorkerParts]:
-        changed = load_settings(**{**settings.model_dump(), **changes})
+        changed = load_settings(**{**settings.model_dump(), **changes}) if changes else settings
         async with open_worker(changed, load_task_modules(changed.task_modules)) as parts:
             claiming = asyncio.create_task(parts.loop.main())
             try:
