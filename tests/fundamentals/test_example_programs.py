@@ -24,6 +24,7 @@ from examples.live_events.plain_aiohttp import Stream
 from settings import Settings, load_settings
 from tests.callback_receiver import NEXT_SECRET, SECRET
 from tests.fundamentals.conftest import Client, submit, wait_for
+from tests.processes import START_S
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +80,7 @@ async def running(path: str, *arguments: str, **environment: str) -> AsyncIterat
 
 async def run(http: Client, path: str, *arguments: str, code: int = 0) -> list[str]:
     """The lines of a program that ends by itself."""
-    async with running(path, *arguments, ARQIVE_URL=str(http.make_url("/"))) as program, asyncio.timeout(20):
+    async with running(path, *arguments, ARQIVE_URL=str(http.make_url("/"))) as program, asyncio.timeout(START_S):
         assert await program.process.wait() == code, program.lines
     return program.lines
 
@@ -100,8 +101,9 @@ async def test_tasks_are_followed_with_the_client(http: Client) -> None:
     lines = await run(http, "examples/live_events/follow_tasks.py")
     assert lines[-1] == "results: {'scanned': 8} {'scanned': 16} {'scanned': 24}"
     assert len({line.split()[0] for line in lines if line.endswith("  completed")}) == 3
-    shares = [int(share) for line in lines for share in re.findall(r" (\d+)%", line)]
-    assert max(shares) > 50
+    shares = [found for line in lines for found in re.findall(r" (\d+%)  picture (\d+) of (\d+)$", line)]
+    assert shares
+    assert [share for share, _, _ in shares] == [f"{int(seen) / int(of):.0%}" for _, seen, of in shares]
 
 
 async def test_a_program_says_in_a_line_what_the_service_refuses(http: Client) -> None:
@@ -111,11 +113,16 @@ async def test_a_program_says_in_a_line_what_the_service_refuses(http: Client) -
 
 
 async def test_one_task_is_followed_with_aiohttp_alone(http: Client) -> None:
-    task = await submit(http, type="album.scan", payload={"pictures": 8, "seconds_each": 0.1})
-    lines = await run(http, "examples/live_events/plain_aiohttp.py", task["id"])
-    assert lines[-1] == f"{task['id']} status completed"
-    assert any(line.startswith(f"{task['id']} progress ") for line in lines)
-    assert await run(http, "examples/live_events/plain_aiohttp.py", task["id"]) == lines[-1:]
+    task = await submit(http, type="album.scan", payload={"pictures": 1000, "seconds_each": 0.1})
+    path, url = "examples/live_events/plain_aiohttp.py", str(http.make_url("/"))
+    async with running(path, task["id"], ARQIVE_URL=url) as program:
+        await wait_until(lambda: program.said(f"{task['id']} progress "), START_S)
+        async with http.post(f"/tasks/{task['id']}/cancel") as response:
+            assert response.status == 200
+        async with asyncio.timeout(START_S):
+            assert await program.process.wait() == 0
+    assert program.lines[-1] == f"{task['id']} status cancelled"
+    assert await run(http, path, task["id"]) == program.lines[-1:]
     [said] = await run(http, "examples/live_events/plain_aiohttp.py", "6b050b29b1d6243056deba6e", code=1)
     assert said.endswith("answered 404")
 
@@ -127,7 +134,7 @@ async def test_all_tasks_are_followed_with_aiohttp_alone(http: Client) -> None:
             task = await wait_for(http, await submit(http, type="echo"))  # what came before it listened is not told
             return program.said(f"{task['id']} status completed")
 
-        await wait_until(told, 20)
+        await wait_until(told, START_S)
 
 
 async def test_a_result_of_a_megabyte_comes_as_one_line(http: Client) -> None:
