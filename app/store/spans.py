@@ -8,8 +8,9 @@ all that is in the range, 25 (3) microseconds a task, and holds its lock meanwhi
 
 import operator
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from bson import ObjectId
@@ -17,7 +18,7 @@ from bson import ObjectId
 from app.core.clock import utc_now
 from app.core.states import Status
 from app.store.documents import TaskDocument
-from app.store.mongo import Mongo
+from app.store.mongo import Mongo, SyncCollection
 
 FEW = 1_000
 """So many tasks may be read at once."""
@@ -28,8 +29,14 @@ FEW_IN_S = 0.1
 FEW_FOR_S = 60.0
 """How long that is relied upon."""
 
+MOST_KNOWN = 100
+"""Statuses, queues, types and tags of which it is remembered where there are some."""
+
 NOTE_EVERY_S = 10
 NEWEST = "newest_task"
+
+LONG_S = 3600
+"""Having found nothing for that long, steps grow faster: not much is hit at once there."""
 
 _LAST = ObjectId("f" * 24)
 _FIRST = ObjectId("0" * 24)
@@ -56,15 +63,23 @@ class Spans:
         before: Only older ones.
         want: How many a span should have.
         oldest: No older ones.
+        known: Where some were a while ago. Having crossed a time without any, a range ends there and not beyond.
     """
 
     def __init__(
-        self, newest: ObjectId, *, before: ObjectId | None = None, want: int, oldest: ObjectId | None = None
+        self,
+        newest: ObjectId,
+        *,
+        before: ObjectId | None = None,
+        want: int,
+        oldest: ObjectId | None = None,
+        known: ObjectId | None = None,
     ) -> None:
         self._want = want
         self._oldest = oldest or _FIRST
+        self._known = known or _FIRST
         self._high = before or _LAST
-        self._next = newest if newest < self._high else _before(self._high, want)
+        self._next = _before(min(newest, self._high), want)
         self._seconds = 1
 
     def next(self) -> dict[str, ObjectId] | None:
@@ -75,17 +90,25 @@ class Spans:
         span, self._high = {"$gte": low, "$lt": self._high}, low
         return span
 
-    def saw(self, count: int) -> None:
-        """Choose the width of the next range by what the last one had."""
+    def saw(self, count: int, *, down_to: ObjectId | None = None) -> None:
+        """Choose the width of the next range by what the last one had.
+
+        Args:
+            count: How many that was.
+            down_to: The range was read down to this id only; the next one goes on there.
+        """
+        self._high = down_to or self._high
         near = _before(self._high, self._want)
         if count and near < self._high:
             self._next = near
             return
         self._next = _at(_second(self._high) - self._seconds)
+        if self._high > self._known:
+            self._next = max(self._next, self._known)
         if count > self._want:
             self._seconds = max(1, self._seconds // 2)
         elif 4 * count < self._want:
-            self._seconds *= 2 if count else 4
+            self._seconds *= 2 if count or self._seconds < LONG_S else 4
 
 
 async def noted_newest(mongo: Mongo) -> ObjectId:
@@ -103,11 +126,11 @@ class SpanPages:
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
-        self._tasks = mongo.collection("tasks")
         self._meta = mongo.collection("meta")
         self._newest: ObjectId | None = None
         self._noted_second = 0
         self._few_until = 0.0
+        self._known: dict[str, ObjectId] = {}
 
     async def wanted(self) -> bool:
         """Whether pages are to be read here."""
@@ -131,9 +154,19 @@ class SpanPages:
     async def page(self, query: dict[str, Any], *, limit: int) -> list[TaskDocument]:
         """The newest tasks that match a query of `TaskFilter`."""
         bounds = query.pop("_id", {})
+        equalities = _equalities(query)
         # What is noted may be only a moment: a task that was seen is closer.
         newest = self._newest or await noted_newest(self._mongo)
-        spans = Spans(newest, before=bounds.get("$lt"), oldest=bounds.get("$gte"), want=4 * limit)
+        [place] = map(str, equalities) if len(equalities) == 1 else [""]
+        spans = Spans(
+            newest,
+            before=bounds.get("$lt"),
+            oldest=bounds.get("$gte"),
+            want=4 * limit,
+            known=self._known.get(place),
+        )
+        # Where more is asked for than the equality, not all that is read is wanted.
+        most = limit if len(query) <= 1 else 4 * limit
         found: list[TaskDocument] = []
         while len(found) < limit:
             span = spans.next()
@@ -141,20 +174,32 @@ class SpanPages:
                 if not query and not bounds and len(found) < FEW:
                     self._few_until = time.monotonic() + FEW_FOR_S
                 break
-            seen = await self._read(query, span)
-            spans.saw(len(seen))
+            seen, down_to = await self._mongo.at_one_go("tasks", partial(_read, equalities, span, most))
+            spans.saw(len(seen), down_to=down_to)
             found += [seen[each] for each in sorted(seen, reverse=True) if matches(seen[each], query)]
         if found and "$lt" not in bounds:
             await self.saw(found[0]["_id"])
+            self._known[place] = found[0]["_id"]
+            while len(self._known) > MOST_KNOWN:
+                del self._known[next(iter(self._known))]
         return found[:limit]
 
-    async def _read(self, query: Mapping[str, Any], span: Mapping[str, ObjectId]) -> dict[ObjectId, TaskDocument]:
-        seen: dict[ObjectId, TaskDocument] = {}
-        for equality in _equalities(query):
-            # A task that moves on meanwhile is seen in its later state.
-            for document in await self._tasks.find({**equality, "_id": span}).to_list(None):
-                seen[document["_id"]] = document
-        return seen
+
+def _read(
+    equalities: Sequence[Mapping[str, Any]], span: Mapping[str, ObjectId], most: int, tasks: SyncCollection
+) -> tuple[dict[ObjectId, TaskDocument], ObjectId | None]:
+    """What there is in a span, and where it was cut short since there is more than `most` of something."""
+    seen: dict[ObjectId, TaskDocument] = {}
+    down_to = span["$gte"]
+    for equality in equalities:
+        newest = list(tasks.find({**equality, "_id": span}).sort("_id", -1).limit(most))
+        if len(newest) == most:
+            down_to = max(down_to, newest[-1]["_id"])
+        # A task that moves on meanwhile is seen in its later state.
+        seen.update((document["_id"], document) for document in newest)
+    if down_to == span["$gte"]:
+        return seen, None
+    return {each: document for each, document in seen.items() if each >= down_to}, down_to
 
 
 def _equalities(query: Mapping[str, Any]) -> list[dict[str, Any]]:

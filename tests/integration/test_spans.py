@@ -3,6 +3,7 @@
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from bson import ObjectId
@@ -57,10 +58,12 @@ async def stored(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> list[dict
 async def _pages(store: TaskStore, which: TaskFilter) -> list[ObjectId]:
     found: list[ObjectId] = []
     after: TaskId | None = None
-    while page := await store.page(which, limit=PER_PAGE, after=after):
+    while True:
+        page = await store.page(which, limit=PER_PAGE, after=after)
         found += [document["_id"] for document in page]
+        if len(page) < PER_PAGE:  # as clients see it: the last one
+            return found
         after = TaskId(str(page[-1]["_id"]))
-    return found
 
 
 @pytest.mark.parametrize("which", FILTERS)
@@ -78,6 +81,27 @@ async def test_pages_have_every_task_once(
     assert answers[True] == answers[False]
     if which == TaskFilter():
         assert answers[True] == sorted((document["_id"] for document in stored), reverse=True)
+
+
+async def test_a_range_of_which_little_is_wanted_loses_none_of_it(
+    backend: Backend, stored: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three hundred tasks of one second, by another process: more than are read at once."""
+    monkeypatch.setattr(Mongo, "takes_whole_ranges", AsyncMock(return_value=True))
+    pattern = next(document for document in stored if document["status"] == Status.COMPLETED)
+    second = ObjectId.from_datetime(datetime.now(UTC) - timedelta(hours=1)).binary[:4]
+    dense = [
+        {
+            **pattern,
+            "_id": ObjectId(second + bytes([9]) * 5 + number.to_bytes(3, "big")),
+            "queue": "dense",
+            "status": Status.FAILED if number % 9 == 0 else Status.COMPLETED,
+        }
+        for number in range(300)
+    ]
+    await backend.mongo.collection("tasks").insert_many(dense)
+    found = await _pages(TaskStore(backend.mongo), TaskFilter(queue="dense", statuses=(Status.FAILED,)))
+    assert found == [document["_id"] for document in reversed(dense) if document["status"] == Status.FAILED]
 
 
 async def test_a_process_that_starts_later_knows_where_the_newest_is(backend: Backend) -> None:

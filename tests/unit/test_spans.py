@@ -21,15 +21,16 @@ def _id(second: int, counter: int, process: int = 7) -> ObjectId:
     return ObjectId(second.to_bytes(4, "big") + process.to_bytes(5, "big") + counter.to_bytes(3, "big"))
 
 
-def _read(ids: Sequence[ObjectId], spans: Spans) -> tuple[list[ObjectId], list[int]]:
-    """All that the spans have, and how many each has."""
+def _read(ids: Sequence[ObjectId], spans: Spans, most: int = 10**6) -> tuple[list[ObjectId], list[int]]:
+    """All that the spans have, of each the first `most`, and how many each has."""
     found: list[ObjectId] = []
     sizes = []
     while (span := spans.next()) is not None:
         some = sorted((each for each in ids if span["$gte"] <= each < span["$lt"]), reverse=True)
-        found += some
+        first = some[:most]
+        found += first
         sizes.append(len(some))
-        spans.saw(len(some))
+        spans.saw(len(first), down_to=first[-1] if len(some) > most else None)
     return found, sizes
 
 
@@ -37,11 +38,23 @@ def _read(ids: Sequence[ObjectId], spans: Spans) -> tuple[list[ObjectId], list[i
     st.lists(st.tuples(st.integers(1, NOW), st.integers(0, 0xFFFFFF - 1), st.integers(0, 3)), max_size=30, unique=True),
     st.integers(0, NOW + 10),
     st.integers(1, 100),
+    st.integers(0, NOW + 10),
+    st.integers(1, 5),
 )
-def test_every_id_is_in_one_span(parts: list[tuple[int, int, int]], newest: int, want: int) -> None:
+def test_every_id_is_in_one_span(
+    parts: list[tuple[int, int, int]], newest: int, want: int, known: int, most: int
+) -> None:
     ids = [_id(*part) for part in parts]
-    found, _ = _read(ids, Spans(_id(newest, 5), want=want))
+    found, _ = _read(ids, Spans(_id(newest, 5), want=want, known=_id(known, 5)), most=most)
     assert found == sorted(ids, reverse=True)
+
+
+def test_what_is_known_bounds_the_range_that_crosses_a_quiet_time() -> None:
+    """A hundred thousand of one second, an hour ago."""
+    ids = [_id(NOW - 3600, counter) for counter in range(100_000)]
+    _, sizes = _read(ids, Spans(_id(NOW, 200_000, 8), want=200, known=ids[-10], oldest=ids[-1000]))
+    assert sum(sizes) == 1000
+    assert max(sizes) <= 200
 
 
 @given(st.data())
