@@ -230,26 +230,23 @@ def _error(code: ErrorCode, message: str) -> dict[str, Any]:
     return {"code": code, "message": message, "traceback": None}
 
 
-_LOST_HISTORY: dict[str, Any] = {
-    "history": {
-        "$slice": [
-            {
-                "$concatArrays": [
-                    "$history",
-                    [
-                        {
-                            "round": "$round",
-                            "attempt": "$attempt",
-                            "worker": "$lease.worker",
-                            "started_at": "$started_at",
-                            "finished_at": "$lease.until",
-                            "outcome": AttemptOutcome.LOST.value,
-                            "error": None,
-                        }
-                    ],
-                ]
-            },
-            -limits.MAX_HISTORY,
-        ]
+def longer_history(*, outcome: AttemptOutcome, finished_at: str) -> dict[str, Any]:
+    """For updates that are pipelines: the history with an entry for the attempt under way, which has no error.
+
+    Args:
+        outcome: How the attempt ended.
+        finished_at: Where the update finds the moment of its end, such as `$lease.until`.
+    """
+    entry = {
+        "round": "$round",
+        "attempt": "$attempt",
+        "worker": "$lease.worker",
+        "started_at": "$started_at",
+        "finished_at": finished_at,
+        "outcome": outcome.value,
+        "error": None,
     }
-}
+    return {"$slice": [{"$concatArrays": ["$history", [entry]]}, -limits.MAX_HISTORY]}
+
+
+_LOST_HISTORY = {"history": longer_history(outcome=AttemptOutcome.LOST, finished_at="$lease.until")}

@@ -18,7 +18,7 @@ from app.core.callbacks import CallbackState
 from app.core.ids import LeaseToken
 from app.core.outcomes import AttemptOutcome, Cancelled, Completed, ErrorCode, Failed, Failure, Released, Rescheduled
 from app.core.states import COMPLETE, FAIL, RELEASE_FIRST, RELEASE_LATER, RESCHEDULE, STOP, Status
-from app.store.attempts import fence, reported
+from app.store.attempts import fence, longer_history, reported
 from app.store.callbacks import SETTLED
 from app.store.documents import ErrorDocument, LogDocument, ProgressDocument
 from app.store.mongo import Mongo, store_errors
@@ -189,27 +189,7 @@ _FROM_PART: dict[str, Any] = {
     "finished_at": "$part.finished_at",
     "updated_at": "$part.finished_at",
     "expire_at": "$part.expire_at",
-    "history": {
-        "$slice": [
-            {
-                "$concatArrays": [
-                    "$history",
-                    [
-                        {
-                            "round": "$round",
-                            "attempt": "$attempt",
-                            "worker": "$lease.worker",
-                            "started_at": "$started_at",
-                            "finished_at": "$part.finished_at",
-                            "outcome": AttemptOutcome.COMPLETED.value,
-                            "error": None,
-                        }
-                    ],
-                ]
-            },
-            -limits.MAX_HISTORY,
-        ]
-    },
+    "history": longer_history(outcome=AttemptOutcome.COMPLETED, finished_at="$part.finished_at"),
 }
 
 
