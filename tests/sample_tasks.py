@@ -193,3 +193,11 @@ async def blocks_once(ctx: Context, payload: Block) -> str:
     if ctx.attempt == 1:
         time.sleep(payload.seconds)  # noqa: ASYNC251 - that is the point
     return "done"
+
+
+@task("test.long_once", max_attempts=3)
+async def takes_long_once(ctx: Context, payload: Block) -> int:
+    """Takes long in its first attempt; in the end it says which process ran it."""
+    if ctx.attempt == 1:
+        await asyncio.sleep(payload.seconds)
+    return os.getpid()
