@@ -68,14 +68,20 @@ class LeaseKeeper:
         except StoreUnavailable:
             self._renew_in_redis(held)  # that MongoDB is away takes no task from anybody
             raise
-        # Not those that are lost: an id whose task has ended elsewhere is unknown to Redis, which would lease it anew.
+        # Not those that have ended meanwhile, here or elsewhere: Redis does not know them and would lease them anew.
+        held = self._still_running(held)
         self._renew_in_redis([attempt for attempt in held if attempt.task_id not in renewal.lost])
-        self._metrics.leases(renewed=len(held) - len(renewal.lost), lost=len(renewal.lost))
+        lost = sum(attempt.task_id in renewal.lost for attempt in held)
+        self._metrics.leases(renewed=len(held) - lost, lost=lost)
         for attempt in held:
             if attempt.task_id in renewal.lost:
                 self._interrupt(attempt, Interruption.LEASE_LOST)
             elif attempt.task_id in renewal.cancel:
                 self._interrupt(attempt, Interruption.CANCEL)
+
+    def _still_running(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        running = {(each.attempt.task_id, each.attempt.token) for each in self._executions.all()}
+        return [attempt for attempt in attempts if (attempt.task_id, attempt.token) in running]
 
     def _renew_in_redis(self, held: Sequence[Attempt]) -> None:
         try:

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -28,9 +29,11 @@ from app.store.leases import LeaseStore
 from app.store.mongo import Mongo, open_mongo, open_mongo_for_thread
 from app.store.settlements import Record, SettlementStore
 from app.telemetry.catalogue import Role
+from app.telemetry.exposition import Exposition
 from app.telemetry.metrics import Metrics
 from settings import Settings
 from tests.integration.conftest import RunWorker, ended, submit_one
+from tests.scraping import Scrape
 from tests.waiting import wait_until
 
 LEASE = timedelta(seconds=0.3)
@@ -163,9 +166,13 @@ async def test_a_lease_that_is_renewed_is_nobody_elses(backend: Backend, run_wor
     assert [entry.outcome for entry in done.history] == ["completed"]
 
 
-async def _renew_once(settings: Settings, attempt: Attempt, mongo_url: str, patience: timedelta = MINUTE) -> None:
-    """As the thread of the worker that holds the attempt, or thinks that it does."""
-    executions = SimpleNamespace(all=lambda: [SimpleNamespace(attempt=attempt, waits=False)])
+async def _renew_once(
+    settings: Settings, attempt: Attempt, mongo_url: str, patience: timedelta = MINUTE, *, looks: int = 9
+) -> Metrics:
+    """As the thread of the worker that holds the attempt, or thinks that it does; it runs for so many looks."""
+    runs = [SimpleNamespace(attempt=attempt, waits=False)]
+    executions = Mock(all=Mock(side_effect=chain(repeat(runs, looks), repeat([]))))
+    metrics = Metrics(Role.WORKER)
 
     def renew() -> None:
         with (
@@ -173,10 +180,10 @@ async def _renew_once(settings: Settings, attempt: Attempt, mongo_url: str, pati
             open_lease_queue(settings.redis_url.get_secret_value(), timeout=MINUTE) as queue,
         ):
             store = LeaseStore(database, lease=MINUTE)
-            metrics = Metrics(Role.WORKER)
-            LeaseKeeper(store, queue, executions, Mock(), lease=MINUTE, metrics=metrics).renew()  # type: ignore[arg-type]
+            LeaseKeeper(store, queue, executions, Mock(), lease=MINUTE, metrics=metrics).renew()
 
     await asyncio.to_thread(renew)
+    return metrics
 
 
 async def test_who_was_frozen_leases_nothing_that_has_ended(backend: Backend, settings: Settings) -> None:
@@ -190,6 +197,17 @@ async def test_who_was_frozen_leases_nothing_that_has_ended(backend: Backend, se
     await _renew_once(settings, zombie, settings.mongo_url.get_secret_value())
     assert not await backend.queue.redis.exists(keys.in_progress(zombie.task_id))
     assert not await backend.queue.redis.zcard(keys.leases("default"))
+
+
+async def test_what_ends_during_a_renewal_is_neither_leased_anew_nor_lost(backend: Backend, settings: Settings) -> None:
+    await submit_one(backend, "echo")
+    [attempt] = await _claim_and_begin(backend, _attempts(backend, "worker", lease=MINUTE), MINUTE)
+    store = SettlementStore(backend.mongo, retention=None)
+    await Settler(store, backend.queue, backend.callbacks, patience=MINUTE).settle(_completed(attempt, None))
+    metrics = await _renew_once(settings, attempt, settings.mongo_url.get_secret_value(), looks=1)
+    assert not await backend.queue.redis.exists(keys.in_progress(attempt.task_id))
+    scrape = Scrape(await Exposition(metrics).text())
+    assert (scrape.value("arqive_leases_renewed_total"), scrape.value("arqive_leases_lost_total")) == (0, 0)
 
 
 async def test_a_lease_is_renewed_in_redis_while_mongodb_is_away(backend: Backend, settings: Settings) -> None:
