@@ -1,7 +1,7 @@
 """The MongoDB-wire servers that a run can start: the embedded one of `arqive dev`, and one that is faster.
 
 The faster one is SecantusDB's daemon in Rust: the same storage engine under another server. Cargo builds it once, into
-a directory that Git ignores.
+a directory that Git ignores. It is for measuring alone: docs/performance-notes.md says what it gets wrong.
 """
 
 import os

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bench import statements
 from bench.interruptible import INTERRUPTED, interruptible, tell
 from tests.processes import START_S
 from tests.waiting import wait_until
@@ -92,3 +93,10 @@ async def test_a_cancel_that_was_swallowed_counts_at_the_next_line() -> None:
         await task
     assert swallowed.is_set()
     assert reached == []
+
+
+def test_what_a_write_costs_is_a_table_with_indexes_and_without(capsys: pytest.CaptureFixture[str]) -> None:
+    assert statements.main(["--tasks", "20", "--claim", "10"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "20 tasks, 10 to a statement" in lines[0]
+    assert [len(line.split("|")) for line in lines[2:]] == [6] * 4
