@@ -20,10 +20,10 @@ CHEAP_S = 0.25
 """Figures that took no longer are kept only as long as they took."""
 
 PATIENCE_S = 0.25
-"""How long somebody waits for new figures when there are old ones."""
+"""How long new figures are waited for when there are old ones, since their count began."""
 
 FIRST_PATIENCE_S = 2.0
-"""How long somebody waits for the first figures."""
+"""The same for the first figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,13 @@ class Counted(Generic[Figures]):
 class Recount(Generic[Figures]):
     """Counts again when the last count is too old, never twice at a time.
 
-    Whoever comes while a count is under way waits a moment for it, and then takes what there is.
+    A count is waited for in its first moment only; whoever comes later while it is under way takes what there is.
     """
 
     def __init__(self) -> None:
         self._last: Counted[Figures] | None = None
         self._good_until = 0.0
+        self._begun = 0.0
         self._counting: asyncio.Task[Counted[Figures]] | None = None
 
     async def get(self, count: Callable[[], Awaitable[Figures]]) -> Counted[Figures] | None:
@@ -59,10 +60,12 @@ class Recount(Generic[Figures]):
         if time.monotonic() < self._good_until:
             return self._last
         if self._counting is None or self._counting.done():
+            self._begun = time.monotonic()
             self._counting = asyncio.create_task(self._count(count))
             self._counting.add_done_callback(_seen)
+        patience = FIRST_PATIENCE_S if self._last is None else PATIENCE_S
         # A caller that is cancelled does not end the count of the others.
-        await asyncio.wait({self._counting}, timeout=FIRST_PATIENCE_S if self._last is None else PATIENCE_S)
+        await asyncio.wait({self._counting}, timeout=max(0.0, self._begun + patience - time.monotonic()))
         return self._counting.result() if self._counting.done() else self._last
 
     async def _count(self, count: Callable[[], Awaitable[Figures]]) -> Counted[Figures]:

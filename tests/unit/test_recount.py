@@ -116,6 +116,23 @@ async def test_a_first_count_that_takes_long_is_not_waited_for(clock: Clock) -> 
     assert await _figures(recounts, counting) == 1
 
 
+@pytest.mark.parametrize("counted_before", [False, True])
+async def test_who_comes_late_to_a_long_count_does_not_wait_for_it(clock: Clock, counted_before: bool) -> None:
+    recounts, counting = Recount[int](), Counting(clock)
+    before = await _figures(recounts, counting) if counted_before else None
+    clock.seconds += 1
+    counting.let.clear()
+    first = asyncio.create_task(_figures(recounts, counting))
+    await wait_until(lambda: counting.under_way == 1)
+    clock.seconds += recount.PATIENCE_S if counted_before else recount.FIRST_PATIENCE_S
+    late = asyncio.create_task(_figures(recounts, counting))
+    await wait_until(late.done)
+    assert not first.done()
+    assert late.result() == before
+    counting.let.set()
+    await first
+
+
 async def test_a_caller_that_is_cancelled_does_not_end_the_count(clock: Clock) -> None:
     recounts, counting = Recount[int](), Counting(clock, 1)
     first = asyncio.create_task(_figures(recounts, counting))
