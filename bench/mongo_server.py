@@ -75,7 +75,8 @@ async def start(kind: str, directory: Path) -> MongoServer:
     """
     if kind == EMBEDDED:
         return MongoServer(f"SecantusDB {version('secantusdb')}, the embedded one", await start_mongo(directory))
-    return MongoServer(f"{CRATE} {CRATE_VERSION}, SecantusDB's daemon in Rust", await _start_fast(directory))
+    name = f"{CRATE} {CRATE_VERSION}, SecantusDB's daemon in Rust, which syncs its journal for each write"
+    return MongoServer(name, await _start_fast(directory))
 
 
 async def _start_fast(directory: Path) -> LocalServer:
@@ -87,7 +88,8 @@ async def _start_fast(directory: Path) -> LocalServer:
         [
             str(PROGRAM),
             *("--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--storage-path", str(storage)),
-            *("--standalone", "--cache-size", "1G"),
+            # Without the last one it acknowledges before its journal is written, and a kill loses what it acknowledged.
+            *("--standalone", "--cache-size", "1G", "--sync-on-commit"),
         ],
         log=log,
     )

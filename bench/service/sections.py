@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from statistics import median
 
+from app.services.recount import FIRST_PATIENCE_S
 from bench.figures import Latency, spread
 from bench.queue.peers import PEERS
 from bench.service.accept import BULK, BULK_CLIENTS, AcceptKey
@@ -148,7 +149,9 @@ def stored(results: Results) -> Iterable[str]:
     yield "## With finished tasks in the store"
     yield (
         f"Arqive with so many finished tasks in MongoDB: accepting at {CLIENTS} clients, draining with one worker, and "
-        "single reads (p50): " + ", ".join(f"{name} is `GET {path}`" for name, path in READS.items()) + "."
+        "single reads (p50): "
+        + ", ".join(f"{name} is `GET {path}`" for name, path in READS.items())
+        + f". The first `GET /stats` of a process waits for its counts, for up to {FIRST_PATIENCE_S:.0f} s."
     )
     yield picture("stored", "Rates by the number of finished tasks")
     rows = []
