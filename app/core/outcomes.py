@@ -93,11 +93,6 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Cancelled:
-    """The handler was stopped because a client asked for it."""
-
-
-@dataclass(frozen=True, slots=True)
 class Released:
     """The handler was stopped by a shutdown or never known here; the attempt does not count.
 
@@ -108,4 +103,15 @@ class Released:
     run_at: datetime
 
 
-Outcome = Completed | Rescheduled | Failed | Cancelled | Released
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """No other attempt is made, because a client asked for that.
+
+    Attributes:
+        instead_of: How the attempt ended before that was known here; None when its handler was stopped for it.
+    """
+
+    instead_of: Rescheduled | Released | None = None
+
+
+Outcome = Completed | Rescheduled | Failed | Released | Cancelled

@@ -12,7 +12,7 @@ from app.core.clock import to_ms
 from app.core.errors import QueueUnavailable, StoreRefused, StoreUnavailable
 from app.core.faults import FaultPoint, reach
 from app.core.ids import TaskId
-from app.core.outcomes import ErrorCode, Failure
+from app.core.outcomes import Cancelled, ErrorCode, Failure, Released, Rescheduled
 from app.queue.scripts import Ending
 from app.queue.task_queue import TaskQueue
 from app.services.batch import Batcher
@@ -151,13 +151,18 @@ class Settler:
             alone.written = _failed(alone.written, error)
             recorded = await self._store.settle([alone.written])
         if recorded < len(batch):
-            await self._find_late(batch)
+            await self._record_rest(batch)
 
-    async def _find_late(self, batch: Sequence[_Settling]) -> None:
-        """Find out which of them are not in the history of their tasks."""
-        in_time = await self._store.recorded([settling.written for settling in batch])
+    async def _record_rest(self, batch: Sequence[_Settling]) -> None:
+        """Find out which of them are late, and end the tasks that were to run again but that a client has cancelled."""
+        unrecorded = await self._store.find_unrecorded([settling.written for settling in batch])
         for position, settling in enumerate(batch):
-            settling.late = position not in in_time
+            settling.late = position in unrecorded.late
+        to_cancel = [batch[position] for position in sorted(unrecorded.to_cancel)]
+        for settling in to_cancel:
+            settling.written = _cancelled(settling.written)
+        if to_cancel:
+            await self._record_once(to_cancel)
 
 
 def _failed(record: Record, error: StoreRefused) -> Record:
@@ -166,3 +171,10 @@ def _failed(record: Record, error: StoreRefused) -> Record:
     failure = Failure(ErrorCode.RESULT_NOT_STORABLE, str(error)[: limits.MAX_ERROR_MESSAGE])
     outcome = settlement.attempt.outcome_of_failure(failure, now=settlement.finished_at)
     return Record(replace(settlement, outcome=outcome), None, [])
+
+
+def _cancelled(record: Record) -> Record:
+    """The end of a task that a client has asked to cancel since the worker last looked."""
+    outcome = record.settlement.outcome
+    assert isinstance(outcome, Rescheduled | Released)  # noqa: S101 - no other outcome depends on what clients ask for
+    return replace(record, settlement=replace(record.settlement, outcome=Cancelled(instead_of=outcome)))

@@ -33,6 +33,19 @@ class Record:
     lines: list[LogDocument]
 
 
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """Positions of outcomes that were not recorded.
+
+    Attributes:
+        late: Other leases hold their tasks, or none does any more.
+        to_cancel: The tasks were to run again, and a client has asked to cancel them: `Cancelled` is what to record.
+    """
+
+    late: frozenset[int]
+    to_cancel: frozenset[int]
+
+
 class SettlementStore:
     """Records outcomes.
 
@@ -49,7 +62,7 @@ class SettlementStore:
         """Record outcomes, each only if its attempt still holds the lease.
 
         Returns:
-            How many were recorded; the others came too late, or had been recorded before: `recorded` tells.
+            How many were recorded; of the others `find_unrecorded` tells why not.
 
         Raises:
             StoreUnavailable: MongoDB cannot serve. What was written before that stands, and writing it again is
@@ -61,67 +74,71 @@ class SettlementStore:
             if len(completed) > 1:
                 operations.append(self._completed_together(token, completed))
             else:
-                operations += self._operations(completed[0])
-        operations += [
-            operation for record in records if not _only_completed(record) for operation in self._operations(record)
-        ]
+                operations.append(self._operation(completed[0]))
+        operations += [self._operation(record) for record in records if not _only_completed(record)]
         with store_errors():
             written = await self._tasks.bulk_write(operations, ordered=False)
         return written.matched_count
 
-    async def recorded(self, records: Sequence[Record]) -> frozenset[int]:
-        """Positions of those whose outcome is in the history of their task.
+    async def find_unrecorded(self, records: Sequence[Record]) -> Unrecorded:
+        """Those whose outcome is not in the history of their task, to be asked when `settle` recorded fewer than given.
 
-        To be asked when `settle` recorded fewer than it was given: an earlier try whose answer was lost may have
-        recorded the others, and then it was in time.
+        The others were recorded by an earlier try whose answer was lost, and then they were in time.
 
         Raises:
             StoreUnavailable: MongoDB cannot serve.
         """
         ids = [ObjectId(record.settlement.attempt.task_id) for record in records]
+        wanted = {"history": 1, "lease.token": 1, "cancel_requested_at": 1}
         with store_errors():
-            found = await self._tasks.find({"_id": {"$in": ids}}, {"history": 1}).to_list(None)
+            found = await self._tasks.find({"_id": {"$in": ids}}, wanted).to_list(None)
         ended = {
             (document["_id"], entry["round"], entry["attempt"], entry["worker"], entry["started_at"])
             for document in found
             for entry in document["history"]
             if entry["outcome"] != AttemptOutcome.LOST  # what whoever took the task over wrote of it
         }
+        to_cancel = {
+            (document["_id"], (document.get("lease") or {}).get("token"))
+            for document in found
+            if document["cancel_requested_at"] is not None
+        }
         attempts = [record.settlement.attempt for record in records]
-        return frozenset(
-            position
-            for position, (id_, each) in enumerate(zip(ids, attempts, strict=True))
-            if (id_, each.round, each.number, each.worker, each.started_at) in ended
+        missing = [
+            (position, (id_, attempt.token) in to_cancel)
+            for position, (id_, attempt) in enumerate(zip(ids, attempts, strict=True))
+            if (id_, attempt.round, attempt.number, attempt.worker, attempt.started_at) not in ended
+        ]
+        return Unrecorded(
+            late=frozenset(position for position, cancel in missing if not cancel),
+            to_cancel=frozenset(position for position, cancel in missing if cancel),
         )
 
-    def _operations(self, record: Record) -> list[UpdateOne]:
+    def _operation(self, record: Record) -> UpdateOne:
         settlement = record.settlement
         where = {**fence(settlement.attempt), "status": Status.RUNNING}
         match settlement.outcome:
             case Completed(result=result):
-                return [UpdateOne(where, self._ended(record, COMPLETE.target, AttemptOutcome.COMPLETED, result=result))]
+                return UpdateOne(where, self._ended(record, COMPLETE.target, AttemptOutcome.COMPLETED, result=result))
             case Failed(failure=failure):
-                return [UpdateOne(where, self._ended(record, FAIL.target, _outcome_of(failure), failure=failure))]
+                return UpdateOne(where, self._ended(record, FAIL.target, _outcome_of(failure), failure=failure))
+            case Cancelled(instead_of=Rescheduled(failure=failure)):
+                return UpdateOne(where, self._ended(record, STOP.target, _outcome_of(failure), failure=failure))
+            case Cancelled(instead_of=Released()):
+                return UpdateOne(where, self._ended(record, STOP.target, AttemptOutcome.RELEASED))
             case Cancelled():
-                return [UpdateOne(where, self._ended(record, STOP.target, AttemptOutcome.CANCELLED))]
+                return UpdateOne(where, self._ended(record, STOP.target, AttemptOutcome.CANCELLED))
             case Rescheduled(failure=failure, run_at=run_at):
                 again = _again(record, RESCHEDULE.target, _outcome_of(failure), run_at, failure=failure)
-                stopped = self._ended(record, STOP.target, _outcome_of(failure), failure=failure)
             case Released(run_at=run_at):
                 first = settlement.attempt.number == 1
                 target = RELEASE_FIRST.target if first else RELEASE_LATER.target
                 again = _again(record, target, AttemptOutcome.RELEASED, run_at)
                 again["$inc"] = {"attempt": -1}
-                stopped = self._ended(record, STOP.target, AttemptOutcome.RELEASED)
-        # A cancel may have been asked for since the worker last looked: then the task ends instead of waiting for
-        # another attempt. Exactly one of the two matches, since the first takes the lease away.
-        return [
-            UpdateOne({**where, "cancel_requested_at": None}, again),
-            UpdateOne({**where, "cancel_requested_at": {"$ne": None}}, stopped),
-        ]
+        return UpdateOne({**where, "cancel_requested_at": None}, again)
 
     def _completed_together(self, token: LeaseToken, records: Sequence[Record]) -> UpdateMany:
-        """What `_operations` does with each of them, in one update that finds the part of each by its place."""
+        """What `_operation` does with each of them, in one update that finds the part of each by its place."""
         ids = [ObjectId(record.settlement.attempt.task_id) for record in records]
         parts = [self._part(record) for record in records]
         part = {"$arrayElemAt": [{"$literal": parts}, {"$indexOfArray": [{"$literal": ids}, "$_id"]}]}

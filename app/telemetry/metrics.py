@@ -125,6 +125,8 @@ class Metrics:
         found[1].observe(_seconds(attempt.started_at, settlement.finished_at))
         if isinstance(outcome, Rescheduled | Released):
             return
+        if isinstance(outcome, Cancelled):
+            key = (*key[:2], AttemptOutcome.CANCELLED)
         found = self._finished_of.get(key)
         if found is None:
             found = self._finished_of[key] = (self._finished.labels(*key), self._total.labels(attempt.type))
@@ -199,8 +201,8 @@ def label_of(outcome: Outcome) -> AttemptOutcome:
     match outcome:
         case Completed():
             return AttemptOutcome.COMPLETED
-        case Cancelled():
-            return AttemptOutcome.CANCELLED
+        case Cancelled(instead_of=ended):
+            return AttemptOutcome.CANCELLED if ended is None else label_of(ended)
         case Released():
             return AttemptOutcome.RELEASED
         case Failed(failure=failure) | Rescheduled(failure=failure):

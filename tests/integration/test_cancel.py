@@ -11,9 +11,11 @@ from app.queue import keys
 from app.services.backend import Backend
 from app.services.change import cancel_task, retry_task
 from app.services.read import get_task
+from app.telemetry.exposition import Exposition
 from app.worker import WorkerParts
 from tests.integration.conftest import RunWorker, ended, submit_one
 from tests.sample_tasks import TOLD
+from tests.scraping import Scrape
 from tests.waiting import wait_until
 
 
@@ -81,6 +83,11 @@ async def test_a_cancel_that_meets_a_failing_attempt_ends_the_task(backend: Back
     done = await ended(backend, task)
     assert done.status == "cancelled"
     assert [entry.outcome for entry in done.history] == ["failed"]
+    assert await backend.queue.redis.exists(keys.job(TaskId(done.id))) == 0, "nobody claims it again to find that out"
+    scrape = Scrape(await Exposition(deaf_worker.metrics).text())
+    assert scrape.value("arqive_attempts_total", outcome="failed") == 1
+    assert scrape.value("arqive_tasks_finished_total", outcome="cancelled") == 1
+    assert scrape.value("arqive_tasks_finished_total") == 1
 
 
 async def test_a_retrying_task_is_cancelled_at_once(backend: Backend, worker: WorkerParts) -> None:

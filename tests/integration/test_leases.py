@@ -15,7 +15,7 @@ from app.core.attempt import Attempt, Claim, Settlement
 from app.core.clock import to_ms, utc_now
 from app.core.errors import StoreUnavailable
 from app.core.ids import TaskId, WorkerId, new_lease_token
-from app.core.outcomes import Completed, ErrorCode, Failed, Failure
+from app.core.outcomes import Completed, ErrorCode, Failed, Failure, Released, Rescheduled
 from app.queue import keys
 from app.queue.leases import open_lease_queue
 from app.services.backend import Backend
@@ -290,6 +290,32 @@ async def test_an_outcome_that_cannot_be_stored_fails_alone(backend: Backend) ->
     assert (first.result, third.result) == (1, 3)
     assert second.error is not None
     assert (second.status, second.error.code) == ("failed", "result_not_storable")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "word", "stays"),
+    [
+        (Rescheduled(Failure(ErrorCode.HANDLER_ERROR, "no"), utc_now()), "failed", "retrying"),
+        (Released(utc_now()), "released", "pending"),
+    ],
+)
+async def test_what_was_to_run_again_ends_where_a_client_has_cancelled_it(
+    backend: Backend, outcome: Rescheduled | Released, word: str, stays: str
+) -> None:
+    """Of those that are settled together only that one, and Redis has no more of it."""
+    tasks = [await submit_one(backend, "echo", max_attempts=3) for _ in range(3)]
+    attempts = await _claim_and_begin(backend, _attempts(backend, "worker", lease=MINUTE), MINUTE)
+    unwanted = TaskId(tasks[1].id)
+    assert await backend.tasks.request_cancel(unwanted, now=utc_now())
+    settler = Settler(SettlementStore(backend.mongo, retention=None), backend.queue, backend.callbacks, patience=MINUTE)
+    await asyncio.gather(
+        *(settler.settle(Record(Settlement(attempt, outcome, utc_now()), None, [])) for attempt in attempts)
+    )
+    found = [await get_task(backend, TaskId(task.id)) for task in tasks]
+    assert [task.status for task in found] == [stays, "cancelled", stays]
+    assert [[entry.outcome for entry in task.history] for task in found] == [[word]] * 3
+    known = [await backend.queue.redis.exists(keys.job(TaskId(task.id))) for task in tasks]
+    assert known == [1, 0, 1]
 
 
 async def test_an_outcome_waits_for_mongodb_within_its_patience(backend: Backend, settings: Settings) -> None:
