@@ -73,7 +73,10 @@ async def test_clients_cannot_have_something_signed(signing: Api) -> None:
     payload = {"url": URL, "event": "task.completed", "timestamp": "2026-01-01T00:00:00Z", "data": {}}
     answer = await signing.post("/tasks", {"type": "callback.deliver", "payload": payload})
     assert (answer.status, answer.fields) == (422, {"type"})
-    assert "known are echo" in str(answer.json["errors"])
+    [error] = answer.json["errors"]
+    known = error["message"].split("known are ")[1].split(", ")
+    assert "echo" in known
+    assert "callback.deliver" not in known
 
 
 async def test_what_tells_of_types_leaves_the_internal_one_out(signing: Api) -> None:
