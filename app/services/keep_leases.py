@@ -66,7 +66,7 @@ class LeaseKeeper:
         try:
             renewal = self._store.renew({attempt.task_id: attempt.token for attempt in held}, now=now)
         except StoreUnavailable:
-            self._renew_in_redis(held)  # that MongoDB is away takes no task from anybody
+            self._renew_in_redis(self._still_running(held))  # that MongoDB is away takes no task from anybody
             raise
         # Not those that have ended meanwhile, here or elsewhere: Redis does not know them and would lease them anew.
         held = self._still_running(held)
