@@ -44,7 +44,7 @@ class Cost:
     cpu_us: float
 
 
-class Lives:
+class Writes:
     """The writes of tasks that do nothing, from their insert to their end, in claims of one size."""
 
     def __init__(self, mongo: Mongo, pid: int, *, tasks: int, claim: int) -> None:
@@ -111,10 +111,12 @@ async def measure(kind: str, *, tasks: int, claim: int) -> str:
         measured = {}
         for name, indexed in (("Arqive's indexes", True), ("no index", False)):
             tell(f"{started.name}: {name}")
-            mongo = await stack.enter_async_context(open_mongo(started.server.url, f"bench_{indexed}".lower()))
+            mongo = await stack.enter_async_context(
+                open_mongo(started.server.url, "bench_indexed" if indexed else "bench_bare")
+            )
             if indexed:
                 await create_indexes(mongo)
-            measured[name] = await Lives(mongo, started.server.pid, tasks=tasks, claim=claim).costs()
+            measured[name] = await Writes(mongo, started.server.pid, tasks=tasks, claim=claim).costs()
     rows = [
         [name, *(f"{cost.wall_us:,.0f} ({cost.cpu_us:,.0f})" for cost in costs.values())]
         for name, costs in measured.items()
@@ -128,8 +130,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run; the exit code is 2 when nothing could be measured."""
     parser = argparse.ArgumentParser(prog="python -m bench.statements", description=__doc__)
     parser.add_argument("--mongo", choices=mongo_server.KINDS, default=mongo_server.EMBEDDED)
-    parser.add_argument("--tasks", type=int, default=5_000, help="how many (default: %(default)s)")
-    parser.add_argument("--claim", type=int, default=50, help="tasks to a statement (default: %(default)s)")
+    parser.add_argument("--tasks", type=_positive, default=5_000, help="how many (default: %(default)s)")
+    parser.add_argument("--claim", type=_positive, default=50, help="tasks to a statement (default: %(default)s)")
     given = parser.parse_args(arguments)
     why_not = mongo_server.why_not_fast(tell) if given.mongo == mongo_server.FAST else ""
     if why_not:
@@ -139,6 +141,12 @@ def main(arguments: Sequence[str]) -> int:
     except EmbeddedError as error:
         return _cannot(str(error))
     return 0
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
 
 
 def _cannot(why: str) -> int:
